@@ -1,0 +1,51 @@
+# `make demo` and `make test` need nothing but Python and make; both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+LOCK ?= locks/main.txt
+BIN := $(VENV)/bin
+
+.PHONY: help demo demo-ui ui check test test-all lint lock clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# A stamp keeps set-up to once per lock file; the install is exactly what the lock says.
+$(VENV)/.ready: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+	  || { echo "incident_assets needs Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "$(PYTHON) comes without venv: install it (Debian: apt install python3-venv) and run make again"; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.ready  ## Load everything once from the bundled API; no key, no network
+	@$(BIN)/python -m incident_assets.demo.load
+
+demo-ui: $(VENV)/.ready  ## Open the UI on what the demo loaded
+	@$(BIN)/python -m incident_assets.demo.ui
+
+ui: $(VENV)/.ready  ## Open the UI on your own settings (.env)
+	@$(BIN)/dg dev
+
+check: $(VENV)/.ready  ## Say whether your account, key and database are ready
+	@$(BIN)/python -m incident_assets.source --check
+
+test: $(VENV)/.ready  ## Run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready  ## Ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+COMPILE = $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev
+
+lock: $(VENV)/.ready  ## Refresh the lock files
+	@$(COMPILE) -o locks/main.txt
+	@echo 'duckdb<2' | $(COMPILE) --constraints - -o locks/duckdb-1.5.txt
+	@$(COMPILE) --extra embedded-elt -o locks/embedded-elt.txt
+
+clean:  ## Remove environments and data of the demo; your own data stays
+	@rm -rf .venv* data/demo

@@ -1,0 +1,1 @@
+"""The assets: thin Dagster wrappers around `incident_assets.source`."""

@@ -1,0 +1,97 @@
+"""The ingestion op: thirteen raw assets and the sync log, loaded by dlt in one run.
+
+One op, so that a run has one load package and one lock; any subset can be materialised alone.
+What a sync does is in `source.sync`.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource
+
+from incident_assets.assets.translator import IncidentTranslator, build_raw_specs, raw_key
+from incident_assets.checks.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
+from incident_assets.resources.api import ApiResource
+from incident_assets.resources.duckdb import DuckDBResource
+from incident_assets.settings import SettingError
+from incident_assets.source.database import DatabaseBusy, DatabaseError
+from incident_assets.source.sync import Outcome, Sync, open_sync
+
+# For a busy database alone; failures of the API are retried by the transport, request by request.
+BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
+
+LOG_SPEC = dg.AssetSpec(
+    key=LOG_KEY,
+    group_name="operations",
+    kinds={"duckdb"},
+    description="A row per run and resource: when, outcome, rows, requests, seconds, error.",
+    metadata={"dagster/table_name": "incident_sync.log"},
+)
+
+
+def build_ingestion() -> dg.AssetsDefinition:
+    """Return the op that materialises the raw assets and the sync log."""
+
+    @dg.multi_asset(
+        name="sync",
+        specs=[*build_raw_specs(), LOG_SPEC],
+        can_subset=True,
+        retry_policy=BUSY_POLICY,
+    )
+    def sync(
+        context: dg.AssetExecutionContext,
+        api: ApiResource,
+        dlt: DagsterDltResource,
+        duckdb: DuckDBResource,
+    ) -> Iterator[dg.MaterializeResult]:
+        selected = context.selected_asset_keys
+        names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
+        try:
+            settings = duckdb.apply_to(api.read_settings())
+            with open_sync(settings, names, context.run_id) as run:
+                _load(context, dlt, run)
+                outcomes = run.conclude()
+        except DatabaseBusy as error:
+            raise dg.Failure(str(error)) from None
+        except (SettingError, DatabaseError) as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        yield from (_report(outcome) for outcome in outcomes if not outcome.failure)
+        if LOG_KEY in selected:
+            failed = [outcome.resource for outcome in outcomes if outcome.failure]
+            yield dg.MaterializeResult(LOG_KEY, metadata={"failed": failed, "synced": names})
+        if not _is_judged_later(context):
+            if reasons := describe_failures((x.resource, x.failure) for x in outcomes):
+                raise dg.Failure(reasons, allow_retries=False)
+
+    return sync
+
+
+def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> None:
+    # The events are made from the outcomes instead: dagster-dlt would report unread resources too.
+    for _ in dlt.run(
+        context=context,
+        dlt_source=run.source,
+        dlt_pipeline=run.pipeline,
+        dagster_dlt_translator=IncidentTranslator(),
+        loader_file_format="parquet",
+    ):
+        pass
+
+
+def _report(outcome: Outcome) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        raw_key(outcome.resource),
+        metadata={
+            "dagster/row_count": outcome.table_rows,
+            "dagster/table_name": f"incident_api.{outcome.resource}",
+            "rows_loaded": outcome.rows,
+            "requests": outcome.requests,
+            "seconds": outcome.seconds,
+            "load_id": outcome.load_id or "",
+        },
+    )
+
+
+def _is_judged_later(context: dg.AssetExecutionContext) -> bool:
+    """Whether the check that ends the run as failed is part of this run."""
+    return context.job_def.has_node_named(OUTCOME_CHECK)

@@ -1,0 +1,55 @@
+"""`build_definitions`: everything together, with fresh objects at each call.
+
+A test, or a deployment with its own assets, replaces or adds what it wants here; nothing else in
+the package builds `Definitions`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource
+
+from incident_assets.assets.ingestion import build_ingestion
+from incident_assets.assets.translator import API_KEY
+from incident_assets.checks.outcome import build_outcome_check
+from incident_assets.jobs import build_jobs
+from incident_assets.resources.api import ApiResource
+from incident_assets.resources.duckdb import DuckDBIOManager, DuckDBResource
+from incident_assets.schedules import build_schedules
+
+
+def build_definitions(
+    *, assets: Iterable[Any] = (), resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Return the project's definitions.
+
+    `assets` are added to the project's own (also asset checks); `resources` replace those of the
+    same key: `api`, `dlt`, `duckdb`, `io_manager`. The io_manager follows a replaced `duckdb`.
+    """
+    given = dict(resources or {})
+    duckdb = given.get("duckdb") or DuckDBResource()
+    checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
+    return dg.Definitions(
+        assets=[
+            dg.AssetSpec(
+                API_KEY,
+                group_name="operations",
+                kinds={"api"},
+                description="The incident-management API that everything is read from.",
+            ),
+            build_ingestion(),
+            *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
+        ],
+        asset_checks=[build_outcome_check(), *checks],
+        jobs=build_jobs(),
+        schedules=build_schedules(),
+        resources={
+            "api": ApiResource(),
+            "dlt": DagsterDltResource(),
+            "duckdb": duckdb,
+            "io_manager": DuckDBIOManager(warehouse=duckdb),
+            **given,
+        },
+        executor=dg.in_process_executor,
+    )

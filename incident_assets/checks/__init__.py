@@ -1,0 +1,1 @@
+"""Asset checks: what the operator should notice before people do."""

@@ -1,0 +1,56 @@
+"""`python -m incident_assets.source`: sync without Dagster, or say whether an account is ready."""
+
+import argparse
+import logging
+import sys
+
+from dotenv import load_dotenv
+
+from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.source.endpoints import ENDPOINTS
+from incident_assets.source.terminal import format_outcomes, format_table
+
+
+def main() -> int:
+    """Parse arguments, run, and return the exit code: 0 done, 1 something failed, 2 bad input."""
+    names = [endpoint.name for endpoint in ENDPOINTS]
+    parser = argparse.ArgumentParser(prog="python -m incident_assets.source", description=__doc__)
+    parser.add_argument("--select", nargs="+", choices=names, default=names, metavar="RESOURCE")
+    parser.add_argument("--check", action="store_true", help="load nothing, say what is ready")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("incident_assets").setLevel(logging.INFO)
+    # As Dagster does: a .env in the working directory beats the shell.
+    load_dotenv(".env", override=True)
+    try:
+        settings = read_settings()
+        return _check(settings) if arguments.check else _sync(settings, arguments.select)
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _check(settings: Settings) -> int:
+    from incident_assets.source.readiness import examine
+
+    findings = list(examine(settings))
+    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in findings]
+    print(format_table(("", "subject", "finding"), rows))
+    return 0 if all(finding.ready for finding in findings) else 1
+
+
+def _sync(settings: Settings, names: list[str]) -> int:
+    from incident_assets.source.database import DatabaseError
+    from incident_assets.source.sync import run_sync
+
+    try:
+        outcomes = run_sync(settings, names)
+    except DatabaseError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(format_outcomes(outcomes))
+    return 1 if any(outcome.failure for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

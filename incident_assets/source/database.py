@@ -1,0 +1,146 @@
+"""The DuckDB file: one writer at a time, opened so that it is always closed, errors in words.
+
+The lock is an OS file lock beside the database, which the kernel frees when its holder dies.
+What is written into the file is decided elsewhere.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import duckdb
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+POLL = 0.2  # seconds between two tries
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the text names the file, the cause and what to do."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Another process has the database, and kept it for longer than we were told to wait."""
+
+
+@contextmanager
+def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
+    """Hold the lock of a database; `purpose` tells those who wait what we are doing.
+
+    A process that holds it may take it again. Raises DatabaseBusy after `timeout` seconds, naming
+    the holder, and DatabaseError where the lock cannot be made.
+    """
+    try:
+        make_private_folder(path.parent)
+        lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path))
+            lock.acquire(timeout=timeout, poll_interval=POLL)
+    except Timeout:
+        raise DatabaseBusy(
+            f"{path} (INCIDENT_DUCKDB_PATH) is in use by {_find_holder(path)}, for more than "
+            f"{timeout:g} s (INCIDENT_LOCK_TIMEOUT): wait for it to end, then try again"
+        ) from None
+    except OSError as error:
+        raise _unusable(path, error) from None
+    try:
+        if lock.lock_counter == 1:
+            _write_holder(path, purpose)
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            _holder_path(path).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def open_database(
+    path: Path, timeout: float, purpose: str, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lock and open a database; close it and free the lock whatever happens.
+
+    Raises DatabaseBusy if others keep it for longer than `timeout` seconds, and DatabaseError if
+    it is no DuckDB database or cannot be written.
+    """
+    deadline = time.monotonic() + timeout
+    with lock_database(path, timeout, purpose):
+        connection = _connect(path, deadline, timeout, read_only)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _connect(
+    path: Path, deadline: float, timeout: float, read_only: bool
+) -> duckdb.DuckDBPyConnection:
+    waited = False
+    while True:
+        try:
+            connection = duckdb.connect(str(path), read_only=read_only)
+        except duckdb.Error as error:
+            # A program that knows nothing of our lock has the file open.
+            if "Could not set lock" not in str(error):
+                raise _unusable(path, error) from None
+            if time.monotonic() >= deadline:
+                raise DatabaseBusy(
+                    f"{path} (INCIDENT_DUCKDB_PATH) is open in another program for more than "
+                    f"{timeout:g} s (INCIDENT_LOCK_TIMEOUT): close it there, then try again. "
+                    f"{_first_line(error)}"
+                ) from None
+            if not waited:
+                log.info("waiting up to %g s for %s: %s", timeout, path, _first_line(error))
+            waited = True
+            time.sleep(POLL)
+        else:
+            if not read_only:
+                path.chmod(0o600)
+            return connection
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only its owner can enter; one that exists is left as it is."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _unusable(path: Path, error: Exception) -> DatabaseError:
+    return DatabaseError(
+        f"{path} (INCIDENT_DUCKDB_PATH) cannot be used as a database: {_first_line(error)}. "
+        "Give a path that can be written, to a DuckDB database or to nothing yet"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
+
+
+def _holder_path(path: Path) -> Path:
+    return path.with_name(path.name + ".holder")
+
+
+def _write_holder(path: Path, purpose: str) -> None:
+    holder = {
+        "pid": os.getpid(),
+        "purpose": purpose,
+        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    descriptor = os.open(_holder_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(holder, file)
+
+
+def _find_holder(path: Path) -> str:
+    try:
+        holder = json.loads(_holder_path(path).read_text())
+        return f"process {holder['pid']} ({holder['purpose']}, since {holder['since']})"
+    except (OSError, ValueError, LookupError):
+        return "another process"

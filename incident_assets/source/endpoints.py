@@ -1,0 +1,393 @@
+"""THE table: one row per API resource, from which everything else follows.
+
+The dlt configuration, the assets and their column schemas, the jobs, the demo's printout, the
+docs and the tests are all made from `ENDPOINTS`; a new resource is one more row here. Facts about
+the API belong here (paths, page sizes, parameters, columns); how they are used does not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ColumnType = Literal["text", "bigint", "double", "bool", "timestamp", "json"]
+Group = Literal["live", "reference"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A pinned column: its name is the API's field, its type is dlt's name for the type."""
+
+    name: str
+    type: ColumnType
+    description: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A list endpoint and the raw table it becomes.
+
+    `page_size` is None where the API does not paginate. `params` go with every request.
+    `variants` are walked one after the other, each with its own parameters on top, and merged by
+    id: for filters that take one value at a time.
+    """
+
+    name: str
+    path: str
+    group: Group
+    grain: str
+    description: str
+    columns: tuple[Column, ...]
+    page_size: int | None = None
+    params: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    variants: tuple[Mapping[str, str], ...] = ({},)
+
+
+def text(name: str, description: str) -> Column:
+    return Column(name, "text", description)
+
+
+def whole(name: str, description: str) -> Column:
+    return Column(name, "bigint", description)
+
+
+def decimal(name: str, description: str) -> Column:
+    return Column(name, "double", description)
+
+
+def flag(name: str, description: str) -> Column:
+    return Column(name, "bool", description)
+
+
+def instant(name: str, description: str) -> Column:
+    return Column(name, "timestamp", f"{description} (UTC)")
+
+
+def nested(name: str, description: str) -> Column:
+    return Column(name, "json", f"{description}, as JSON")
+
+
+ID = Column("id", "text", "Identifier, unique in the account", nullable=False)
+CREATED = instant("created_at", "When it was created")
+UPDATED = instant("updated_at", "When it was last changed")
+
+# Written by the loader, not by the API. `_dlt_load_id` completes every row.
+LOADER_COLUMNS = (
+    Column("_rescued", "json", "Values that could not stand in their own column, by field name"),
+    instant("_deleted_at", "When a full listing first missed this row, empty while it is live"),
+    Column("_dlt_load_id", "text", "Load package that last wrote this row", nullable=False),
+)
+
+# The API leaves all but the first two modes out of its lists unless they are asked for.
+INCIDENT_MODES = ("standard", "retrospective", "test", "tutorial")
+STATUS_CATEGORIES = (
+    "triage",
+    "live",
+    "learning",
+    "paused",
+    "closed",
+    "declined",
+    "canceled",
+    "merged",
+)
+# Actions and follow-ups: no filter means standard and retrospective; the rest one at a time.
+MODES_ONE_AT_A_TIME: tuple[Mapping[str, str], ...] = (
+    {},
+    {"incident_mode": "test"},
+    {"incident_mode": "tutorial"},
+    {"incident_mode": "stream"},
+)
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        name="actions",
+        path="/v2/actions",
+        group="live",
+        grain="one row per action",
+        description="Things to do while an incident is going on.",
+        variants=MODES_ONE_AT_A_TIME,
+        columns=(
+            ID,
+            text("incident_id", "Incident that the action belongs to"),
+            text("status", "outstanding, completed, not_doing or deleted (a soft delete)"),
+            text("description", "What has to be done"),
+            nested("assignee", "User who does it"),
+            nested("creator", "User, API key, workflow or alert that created it"),
+            CREATED,
+            UPDATED,
+            instant("completed_at", "When it was completed"),
+        ),
+    ),
+    Endpoint(
+        name="catalog_types",
+        path="/v2/catalog_types",
+        group="reference",
+        grain="one row per catalog type",
+        description="Kinds of thing in the catalog, such as services and teams.",
+        columns=(
+            ID,
+            text("name", "Name that people read"),
+            text("type_name", "Name that other definitions refer to, never changed"),
+            text("description", "What entries of this type stand for"),
+            text("semantic_type", "No longer used by the API"),
+            text("icon", "Icon in the product"),
+            text("color", "Colour in the product"),
+            flag("ranked", "Whether the order of entries carries meaning"),
+            flag("is_editable", "False where an integration owns the type"),
+            nested("schema", "Version and attributes of the entries"),
+            nested("annotations", "Free-form labels"),
+            nested("categories", "Categories that the type is listed under"),
+            nested("required_integrations", "Integrations that the type cannot do without"),
+            text("registry_type", "Registry that the type is synced from"),
+            text("dynamic_resource_parameter", "Parameter that identifies a dynamic type"),
+            text("source_repo_url", "Repository that the type is managed in"),
+            whole("estimated_count", "About how many entries there are"),
+            instant("last_synced_at", "When entries were last synced"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="custom_fields",
+        path="/v2/custom_fields",
+        group="reference",
+        grain="one row per custom field",
+        description="Fields that the account has added to its incidents.",
+        columns=(
+            ID,
+            text("name", "Name that people read"),
+            text("description", "What the field is for"),
+            text("field_type", "single_select, multi_select, text, link or numeric"),
+            text("catalog_type_id", "Catalog type that the options come from"),
+            nested("filter_by", "How another field narrows the options"),
+            nested("fixed_filter", "Filter that is always applied to the options"),
+            text("group_by_catalog_attribute_id", "Catalog attribute that groups the options"),
+            text("helptext_catalog_attribute_id", "Catalog attribute that explains the options"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="follow_ups",
+        path="/v2/follow_ups",
+        group="live",
+        grain="one row per follow-up",
+        description="Work that an incident leaves behind.",
+        variants=MODES_ONE_AT_A_TIME,
+        columns=(
+            ID,
+            text("incident_id", "Incident that the follow-up belongs to"),
+            text("title", "What has to be done, in a line"),
+            text("description", "What has to be done, in full"),
+            text("status", "outstanding, completed, not_doing or deleted (a soft delete)"),
+            nested("priority", "Priority with its rank"),
+            nested("assignee", "User who does it"),
+            nested("assignee_team", "Team that does it"),
+            nested("creator", "User, API key, workflow or alert that created it"),
+            nested("labels", "Labels"),
+            nested("external_issue_reference", "Issue in another tracker"),
+            CREATED,
+            UPDATED,
+            instant("completed_at", "When it was completed"),
+        ),
+    ),
+    Endpoint(
+        name="incident_roles",
+        path="/v1/incident_roles",
+        group="reference",
+        grain="one row per incident role",
+        description="Parts that people play in an incident.",
+        columns=(
+            ID,
+            text("name", "Name that people read"),
+            text("shortform", "Short name for chat commands"),
+            text("description", "What the role is for"),
+            text("instructions", "What its holder is told to do"),
+            text("role_type", "lead, reporter or custom"),
+            flag("required", "No longer used by the API"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="incident_timestamps",
+        path="/v2/incident_timestamps",
+        group="reference",
+        grain="one row per timestamp definition",
+        description="Moments of an incident that the account records, such as Reported or Fixed.",
+        columns=(
+            ID,
+            text("name", "Name that people read; an account may rename it"),
+            whole("rank", "Order in which the moments are shown"),
+        ),
+    ),
+    Endpoint(
+        name="incident_updates",
+        path="/v2/incident_updates",
+        group="live",
+        grain="one row per update of an incident; rows never change",
+        description="Messages posted on incidents, with the status and severity they set.",
+        page_size=250,
+        columns=(
+            ID,
+            text("incident_id", "Incident that was updated"),
+            text("message", "What was said"),
+            nested("new_incident_status", "Status after the update"),
+            nested("new_severity", "Severity after the update"),
+            nested("updater", "User, API key, workflow or alert that posted it"),
+            text("merged_into_incident_id", "Incident that this one was merged into"),
+            CREATED,
+        ),
+    ),
+    Endpoint(
+        name="incident_statuses",
+        path="/v1/incident_statuses",
+        group="reference",
+        grain="one row per incident status",
+        description="Statuses that an incident moves through.",
+        columns=(
+            ID,
+            text("name", "Name that people read; an account may rename it"),
+            text("category", "One of the API's eight categories, such as triage or live"),
+            text("description", "What the status means"),
+            whole("rank", "Order of the statuses, may be negative"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="workflows",
+        path="/v2/workflows",
+        group="reference",
+        grain="one row per workflow",
+        description="Automation that runs on incidents.",
+        columns=(
+            ID,
+            text("name", "Name that people read"),
+            text("state", "active, disabled, draft or error"),
+            whole("version", "Revision"),
+            nested("trigger", "Event that starts it"),
+            nested("steps", "What it does, in order"),
+            nested("condition_groups", "Conditions under which it runs"),
+            nested("expressions", "Values that conditions and steps use"),
+            nested("once_for", "References that it runs only once for"),
+            text("runs_on_incidents", "newly_created or newly_created_and_active"),
+            nested("runs_on_incident_modes", "Incident modes that it runs on"),
+            instant("runs_from", "Incidents created before this are left alone"),
+            flag("continue_on_step_error", "Whether a failed step stops it"),
+            nested("delay", "How long it waits before it runs"),
+            text("folder", "Folder it is kept in"),
+            text("shortform", "Short name for starting it by hand"),
+            nested("owning_team_ids", "Teams that own it"),
+            text("private_incident_scope", "Private incidents it runs on: all, owning_teams, none"),
+            flag("include_private_incidents", "Older form of private_incident_scope"),
+            flag("include_private_escalations", "Whether it runs on private escalations"),
+        ),
+    ),
+    Endpoint(
+        name="users",
+        path="/v2/users",
+        group="reference",
+        grain="one row per user, leavers included",
+        description="People of the account.",
+        page_size=1000,
+        params={"include_inactive": "true"},
+        columns=(
+            ID,
+            text("name", "Full name"),
+            text("email", "Address"),
+            text("slack_user_id", "Id in the chat workspace"),
+            text("role", "No longer kept up to date by the API"),
+            nested("base_role", "Role that every permission starts from"),
+            nested("custom_roles", "Roles granted on top"),
+            nested("seats", "Paid seats that the user takes"),
+            flag("is_active", "False for leavers and for people who have not joined yet"),
+        ),
+    ),
+    Endpoint(
+        name="severities",
+        path="/v1/severities",
+        group="reference",
+        grain="one row per severity",
+        description="How bad an incident can be.",
+        columns=(
+            ID,
+            text("name", "Name that people read; an account may rename it"),
+            text("description", "When to choose it"),
+            whole("rank", "Higher is more severe"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="schedules",
+        path="/v2/schedules",
+        group="reference",
+        grain="one row per on-call schedule",
+        description="Who is on call, now and next.",
+        # Any more and the API leaves next_shifts out.
+        page_size=25,
+        columns=(
+            ID,
+            text("name", "Name that people read"),
+            text("timezone", "Time zone that shifts are planned in"),
+            nested("config", "Rotations with their layers, users and handovers"),
+            nested("current_shifts", "Shifts that are going on"),
+            nested("next_shifts", "Shifts after the next handover"),
+            nested("holidays_public_config", "Countries whose public holidays are shown"),
+            nested("annotations", "Free-form labels"),
+            nested("team_ids", "Teams that own it"),
+            text("permalink", "Address in the product"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="incidents",
+        path="/v2/incidents",
+        group="live",
+        grain="one row per incident, of every mode and status category",
+        description="Incidents, from triage to closed.",
+        page_size=250,
+        params={"mode[one_of]": INCIDENT_MODES, "status_category[one_of]": STATUS_CATEGORIES},
+        columns=(
+            ID,
+            text("reference", "Short reference such as INC-123"),
+            text("name", "What is wrong, in a line"),
+            text("summary", "What is wrong, in full"),
+            text("mode", "standard, retrospective, test or tutorial"),
+            text("visibility", "public or private"),
+            nested("incident_status", "Status, with its category"),
+            nested("severity", "Severity; absent in triage"),
+            nested("incident_type", "Type"),
+            nested("creator", "User, API key, workflow or alert that declared it"),
+            nested("incident_role_assignments", "Who holds which role"),
+            nested("custom_field_entries", "Values of the account's custom fields"),
+            nested("incident_timestamp_values", "When each recorded moment happened"),
+            nested("duration_metrics", "Durations the API computed; stale unless status is success"),
+            nested("external_issue_reference", "Issue in another tracker"),
+            flag("has_debrief", "Whether a debrief was held"),
+            text("postmortem_document_url", "Address of the post-mortem"),
+            nested("postmortem_document_ids", "Post-mortem documents"),
+            text("call_url", "Address of the call"),
+            text("permalink", "Address in the product"),
+            text("slack_channel_id", "Chat channel"),
+            text("slack_channel_name", "Chat channel's name"),
+            text("slack_team_id", "Chat workspace"),
+            decimal("workload_minutes_total", "Time people spent on it, minutes"),
+            decimal("workload_minutes_working", "Of that in working hours, minutes"),
+            decimal("workload_minutes_late", "Of that in late hours, minutes"),
+            decimal("workload_minutes_sleeping", "Of that in sleeping hours, minutes"),
+            CREATED,
+            UPDATED,
+        ),
+    ),
+)
+
+
+def find_endpoint(name: str) -> Endpoint:
+    """Return the row of that name. Raises KeyError with the known names."""
+    for endpoint in ENDPOINTS:
+        if endpoint.name == name:
+            return endpoint
+    raise KeyError(f"no resource {name!r}; there are {', '.join(e.name for e in ENDPOINTS)}")

@@ -1,0 +1,177 @@
+"""One resource's walk in one run: its counts, its spool on disk, and whether it is whole.
+
+Rule 0 of the data lives here: pages are spooled as they come, and are handed over only when the
+whole listing has succeeded. Talking to the API and to dlt is elsewhere.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from incident_assets.source.endpoints import Endpoint
+from incident_assets.source.pagination import BadPage, Page
+from incident_assets.source.tables import build_columns, build_schema, build_table
+
+# Rows turned into Arrow at a time: bounds memory, also for the unpaginated bodies.
+CHUNK_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a resource could not be read, in words that someone on call can act on."""
+
+    message: str
+    remedy: str
+    status: int | None = None
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        request = f" (request id {self.request_id})" if self.request_id else ""
+        return f"{self.message}{request}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class SpooledFile:
+    """A Parquet file with rows of one listing, ready to be loaded."""
+
+    path: Path
+    rows: int
+    schema: pa.Schema
+
+
+class Listing:
+    """The walk over one resource. Used by one fetching thread and the extracting thread.
+
+    `requests` counts every attempt, retries included; `seconds` runs from the first request to
+    the last page; `load_id` is dlt's load package, once known; `announced` is the total that the API gave, where it gives one.
+    """
+
+    def __init__(self, endpoint: Endpoint, folder: Path):
+        self.endpoint = endpoint
+        self.requests = 0
+        self.pages = 0
+        self.announced: int | None = None
+        self.load_id: str | None = None
+        self.failure: Failure | None = None
+        self.whole = False
+        self._started: float | None = None
+        self._ended: float | None = None
+        self._folder = folder
+        self._cursors: set[str] = set()
+        self._walks_left = len(endpoint.variants)
+        self._row_of: dict[str, int] = {}
+        self._stale: set[int] = set()
+        self._spooled = 0
+        self._files: list[SpooledFile] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the resource."""
+        return self.endpoint.name
+
+    @property
+    def rows(self) -> int:
+        """Distinct ids seen so far."""
+        return len(self._row_of)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that came more than once; the last one counts."""
+        return len(self._stale)
+
+    @property
+    def seconds(self) -> float:
+        """Time from the first request to the last page, or until now."""
+        if self._started is None:
+            return 0.0
+        return (self._ended or time.monotonic()) - self._started
+
+    def begin_request(self) -> None:
+        """Note that a request is about to be sent."""
+        self._started = self._started or time.monotonic()
+        self.requests += 1
+
+    def follow(self, page: Page) -> bool:
+        """Note a page that was fetched; return whether it is the last of the listing.
+
+        Raises BadPage if its cursor was seen before, which would never end.
+        """
+        self.pages += 1
+        self.announced = page.total if page.total is not None else self.announced
+        if page.after is None:
+            self._walks_left -= 1
+            self._cursors.clear()
+        elif page.after in self._cursors:
+            raise BadPage("the API repeated a cursor, so the listing would never end", False)
+        else:
+            self._cursors.add(page.after)
+        if self._walks_left == 0:
+            self._ended = time.monotonic()
+        return self._walks_left == 0
+
+    def fail(self, failure: Failure) -> None:
+        """Give the listing up; the first reason is kept."""
+        self.failure = self.failure or failure
+        self._ended = time.monotonic()
+
+    def spool(self, items: list[dict[str, Any]], load_id: str) -> None:
+        """Write items to disk as typed rows; of an id that comes again the last one stays."""
+        self.load_id = load_id
+        for start in range(0, len(items), CHUNK_ROWS):
+            chunk = list({item["id"]: item for item in items[start : start + CHUNK_ROWS]}.values())
+            for number, item in enumerate(chunk, self._spooled):
+                if (stale := self._row_of.get(item["id"])) is not None:
+                    self._stale.add(stale)
+                self._row_of[item["id"]] = number
+            self._spooled += len(chunk)
+            self._write(build_table(self.endpoint, chunk, load_id))
+
+    def hand_over(self) -> Iterator[SpooledFile]:
+        """Yield the files of a whole listing, one row per id, or one without rows."""
+        self._close()
+        self.whole = self.failure is None
+        files = self._files if self.whole else []
+        first = 0
+        for file in files:
+            stale = {row - first for row in self._stale if first <= row < first + file.rows}
+            first += file.rows
+            yield _drop_rows(file, stale) if stale else file
+        if not files:
+            schema = build_schema(build_columns(self.endpoint))
+            path = self._folder / f"{self.name}.empty.parquet"
+            pq.write_table(schema.empty_table(), path)
+            yield SpooledFile(path, 0, schema)
+
+    def _write(self, table: pa.Table) -> None:
+        # A field that appears on a later page starts a file of its own.
+        if self._writer is not None and self._writer.schema != table.schema:
+            self._close()
+        if self._writer is None:
+            path = self._folder / f"{self.name}.{len(self._files)}.parquet"
+            self._writer = pq.ParquetWriter(path, table.schema, compression="none")
+            self._files.append(SpooledFile(path, 0, table.schema))
+        self._writer.write_table(table)
+        last = self._files[-1]
+        self._files[-1] = SpooledFile(last.path, last.rows + table.num_rows, last.schema)
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _drop_rows(file: SpooledFile, stale: set[int]) -> SpooledFile:
+    path = file.path.with_suffix(".distinct.parquet")
+    first = 0
+    with pq.ParquetFile(file.path) as source, pq.ParquetWriter(path, file.schema) as target:
+        for batch in source.iter_batches(CHUNK_ROWS):
+            keep = [row not in stale for row in range(first, first + batch.num_rows)]
+            first += batch.num_rows
+            target.write_batch(batch.filter(pa.array(keep)))
+    return SpooledFile(path, file.rows - len(stale), file.schema)

@@ -1,0 +1,210 @@
+"""One sync from end to end: lock, account, working folder, pipeline, sync log.
+
+Used by the Dagster op and by `python -m incident_assets.source` alike. How rows are fetched and
+typed is in the other modules of this folder.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dlt
+import duckdb
+
+from incident_assets.settings import Settings
+from incident_assets.source.database import DatabaseError, open_database
+from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
+from incident_assets.source.listing import Failure, Listing
+from incident_assets.source.pipeline import RAW_SCHEMA, build_pipeline, build_source
+from incident_assets.source.transport import Identity, read_identity, resolve_key
+
+log = logging.getLogger(__name__)
+
+LOG_SCHEMA = "incident_sync"
+LOG_COLUMNS = {
+    "run_id": "VARCHAR",
+    "resource": "VARCHAR",
+    "started_at": "TIMESTAMPTZ",
+    "finished_at": "TIMESTAMPTZ",
+    "listing": "VARCHAR",
+    "outcome": "VARCHAR",
+    "rows": "BIGINT",
+    "table_rows": "BIGINT",
+    "requests": "BIGINT",
+    "seconds": "DOUBLE",
+    "load_id": "VARCHAR",
+    "error": "VARCHAR",
+}
+
+
+class AccountMismatch(DatabaseError):
+    """The database holds another account's rows."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one sync did for one resource; `failure` is None where its rows have landed.
+
+    `rows` were loaded, `table_rows` are in the table afterwards; `seconds` is the time of the
+    listing; `load_id` names dlt's load package.
+    """
+
+    resource: str
+    rows: int
+    table_rows: int
+    requests: int
+    seconds: float
+    load_id: str | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A sync that is set up: run `pipeline` on `source`, then call `conclude` once."""
+
+    run_id: str
+    started: datetime
+    connection: duckdb.DuckDBPyConnection
+    listings: dict[str, Listing]
+    source: Any
+    pipeline: dlt.Pipeline
+
+    def conclude(self) -> list[Outcome]:
+        """Write the sync log and return what happened to each resource, in the table's order."""
+        outcomes = [self._judge(listing) for listing in self.listings.values()]
+        rows = [
+            (
+                self.run_id,
+                outcome.resource,
+                self.started,
+                datetime.now(timezone.utc),
+                "full",
+                "failed" if outcome.failure else "loaded",
+                outcome.rows,
+                outcome.table_rows,
+                outcome.requests,
+                outcome.seconds,
+                outcome.load_id,
+                str(outcome.failure) if outcome.failure else None,
+            )
+            for outcome in outcomes
+        ]
+        marks = ", ".join("?" * len(LOG_COLUMNS))
+        self.connection.begin()
+        self.connection.executemany(f"INSERT INTO {LOG_SCHEMA}.log VALUES ({marks})", rows)
+        self.connection.commit()
+        return outcomes
+
+    def _judge(self, listing: Listing) -> Outcome:
+        table = self.connection.execute(f"SELECT count(*) FROM {RAW_SCHEMA}.{listing.name}")
+        if listing.whole and listing.announced not in (None, listing.rows):
+            log.warning(
+                "%s: the API announced %d rows and %d came; rows may have been added or removed "
+                "meanwhile",
+                listing.name,
+                listing.announced,
+                listing.rows,
+            )
+        return Outcome(
+            resource=listing.name,
+            rows=listing.rows if listing.whole else 0,
+            table_rows=(table.fetchone() or (0,))[0],
+            requests=listing.requests,
+            seconds=round(listing.seconds, 3),
+            load_id=listing.load_id if listing.whole else None,
+            failure=listing.failure,
+        )
+
+
+@contextmanager
+def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator[Sync]:
+    """Set up a sync of these resources and clean up after it.
+
+    The database is locked and open throughout, so nobody can take it between fetching and loading.
+    Raises SettingError, DatabaseError (DatabaseBusy, AccountMismatch) before any row is fetched.
+    """
+    settings.require_base_url()
+    key, origin = resolve_key()
+    log.info("syncing from %s with the key from %s", settings.base_url, origin)
+    path = settings.database
+    with open_database(path, settings.lock_timeout, f"sync {run_id}") as connection:
+        _prepare_log(connection)
+        check_account(connection, settings, read_identity(settings))
+        with _working_folder(path) as folder, _dlt_settings():
+            wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
+            listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
+            yield Sync(
+                run_id=run_id,
+                started=datetime.now(timezone.utc),
+                connection=connection,
+                listings=listings,
+                source=build_source(settings, listings),
+                pipeline=build_pipeline(connection, folder / "dlt"),
+            )
+
+
+def check_account(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, identity: Identity | None
+) -> None:
+    """Raise AccountMismatch if the database belongs to another account; remember a new one's.
+
+    An account is its API host and, where `/v1/identity` answers, its dashboard's address.
+    """
+    host = urlsplit(settings.require_base_url()).hostname
+    dashboard = identity.dashboard_url if identity else None
+    stored = connection.execute(f"SELECT host, dashboard_url FROM {LOG_SCHEMA}.account").fetchone()
+    if stored is None:
+        connection.execute(f"INSERT INTO {LOG_SCHEMA}.account VALUES (?, ?)", [host, dashboard])
+        return
+    if stored[0] != host or (dashboard and stored[1] and stored[1] != dashboard):
+        raise AccountMismatch(
+            f"{settings.duckdb_path} holds the account {' '.join(filter(None, stored))}, but "
+            f"INCIDENT_API_BASE_URL and the key lead to {' '.join(filter(None, (host, dashboard)))}"
+            ": give each account a database of its own (INCIDENT_DUCKDB_PATH)"
+        )
+    if dashboard and not stored[1]:
+        connection.execute(f"UPDATE {LOG_SCHEMA}.account SET dashboard_url = ?", [dashboard])
+
+
+def _prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, kind in LOG_COLUMNS.items())
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {LOG_SCHEMA}.log ({columns})")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {LOG_SCHEMA}.account (host VARCHAR, dashboard_url VARCHAR)"
+    )
+
+
+@contextmanager
+def _working_folder(path: Path) -> Iterator[Path]:
+    # We hold the lock, so whatever is in there was left by a run that died.
+    folder = path.with_name(path.name + ".work")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _dlt_settings() -> Iterator[None]:
+    # Through the environment the user still has the last word: dlt looks there first.
+    with dlt.config.values(
+        {"extract.workers": len(ENDPOINTS), "runtime.dlthub_telemetry": False}
+    ):
+        yield
+
+
+def run_sync(settings: Settings, names: Sequence[str]) -> list[Outcome]:
+    """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
+    with open_sync(settings, names, f"pid-{os.getpid()}") as sync:
+        sync.pipeline.run(sync.source, loader_file_format="parquet")
+        return sync.conclude()

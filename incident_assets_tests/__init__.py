@@ -1,0 +1,1 @@
+"""Tests: the folders mirror `incident_assets`; the bundled API is the counterpart of each."""
