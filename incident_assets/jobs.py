@@ -5,7 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-GROUPS = {"sync_live": ("live",), "sync_reference": ("reference",), "sync_all": ("live", "reference")}
+GROUPS = {
+    "sync_live": ("live",),
+    "sync_reference": ("reference",),
+    "sync_all": ("live", "reference"),
+}
 
 
 def build_jobs() -> Sequence[Any]:

@@ -5,6 +5,7 @@ What a sync does is in `source.sync`.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
@@ -43,7 +44,7 @@ def build_ingestion() -> dg.AssetsDefinition:
         api: ApiResource,
         dlt: DagsterDltResource,
         duckdb: DuckDBResource,
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         selected = context.selected_asset_keys
         names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
         try:
@@ -59,9 +60,9 @@ def build_ingestion() -> dg.AssetsDefinition:
         if LOG_KEY in selected:
             failed = [outcome.resource for outcome in outcomes if outcome.failure]
             yield dg.MaterializeResult(LOG_KEY, metadata={"failed": failed, "synced": names})
-        if not _is_judged_later(context):
-            if reasons := describe_failures((x.resource, x.failure) for x in outcomes):
-                raise dg.Failure(reasons, allow_retries=False)
+        reasons = describe_failures((x.resource, x.failure) for x in outcomes)
+        if reasons and not _is_judged_later(context):
+            raise dg.Failure(reasons, allow_retries=False)
 
     return sync
 
@@ -78,7 +79,7 @@ def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync)
         pass
 
 
-def _report(outcome: Outcome) -> dg.MaterializeResult:
+def _report(outcome: Outcome) -> dg.MaterializeResult[Any]:
     return dg.MaterializeResult(
         raw_key(outcome.resource),
         metadata={

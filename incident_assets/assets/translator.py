@@ -29,7 +29,7 @@ class IncidentTranslator(DagsterDltTranslator):
     """Makes the asset spec of a dlt resource from its row in the table of resources."""
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
-        """Return the spec; `skippable`, since a resource that cannot be read is not materialised."""
+        """Return the spec; skippable, since what cannot be read is not materialised."""
         endpoint = find_endpoint(data.resource.name)
         return dg.AssetSpec(
             key=raw_key(endpoint.name),
@@ -76,5 +76,7 @@ def describe_columns(columns: list[Column]) -> dg.TableSchema:
 def _find_row(endpoint: Endpoint) -> dg.CodeReferencesMetadataValue:
     lines, _ = inspect.getsourcelines(endpoints)
     line = next(n for n, text in enumerate(lines, 1) if f'name="{endpoint.name}"' in text)
-    file = inspect.getfile(endpoints)
-    return dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=file, line_number=line, label=endpoint.name)])
+    row = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(endpoints), line_number=line, label=endpoint.name
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[row])

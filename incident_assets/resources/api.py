@@ -4,13 +4,14 @@ The key is not part of it, so that it can appear in no configuration; the transp
 """
 
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 
 from incident_assets.settings import Settings, read_settings
 
 
-class ApiResource(dg.ConfigurableResource):
+class ApiResource(dg.ConfigurableResource[Any]):
     """The incident API. `base_url` is for tests; unset, INCIDENT_API_BASE_URL counts."""
 
     base_url: str | None = None

@@ -19,15 +19,15 @@ from incident_assets.source.database import open_database
 DEFAULT_SCHEMA = "main"
 
 
-class DuckDBResource(dg.ConfigurableResource):
-    """The warehouse. `path` and `lock_timeout` (seconds) are for tests; unset, the settings count."""
+class DuckDBResource(dg.ConfigurableResource[Any]):
+    """The warehouse. Where `path` or `lock_timeout` (seconds) is unset, the settings count."""
 
     path: str | None = None
     lock_timeout: float | None = None
 
     def apply_to(self, settings: Settings) -> Settings:
         """Return the settings with this resource's own values in place."""
-        own = {"duckdb_path": self.path, "lock_timeout": self.lock_timeout}
+        own: dict[str, Any] = {"duckdb_path": self.path, "lock_timeout": self.lock_timeout}
         return replace(settings, **{name: v for name, v in own.items() if v is not None})
 
     @contextmanager
@@ -50,8 +50,8 @@ class DuckDBIOManager(dg.ConfigurableIOManager):
     """Stores frames as tables and gives tables as frames.
 
     The last part of an asset key is the table, the part before it the schema (`main` if there is
-    none). Takes and gives pyarrow Tables, and Polars or pandas DataFrames where those are installed;
-    `metadata={"columns": [...]}` on an input reads only these.
+    none). Takes and gives pyarrow Tables, and Polars or pandas DataFrames where those are
+    installed; `metadata={"columns": [...]}` on an input reads only these.
     """
 
     warehouse: dg.ResourceDependency[DuckDBResource]

@@ -364,7 +364,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             nested("incident_role_assignments", "Who holds which role"),
             nested("custom_field_entries", "Values of the account's custom fields"),
             nested("incident_timestamp_values", "When each recorded moment happened"),
-            nested("duration_metrics", "Durations the API computed; stale unless status is success"),
+            nested(
+                "duration_metrics", "Durations the API computed; stale unless status is success"
+            ),
             nested("external_issue_reference", "Issue in another tracker"),
             flag("has_debrief", "Whether a debrief was held"),
             text("postmortem_document_url", "Address of the post-mortem"),

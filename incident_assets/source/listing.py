@@ -48,7 +48,8 @@ class Listing:
     """The walk over one resource. Used by one fetching thread and the extracting thread.
 
     `requests` counts every attempt, retries included; `seconds` runs from the first request to
-    the last page; `load_id` is dlt's load package, once known; `announced` is the total that the API gave, where it gives one.
+    the last page; `load_id` is dlt's load package, once known; `announced` is the total that the
+    API gave, where it gives one.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path):

@@ -5,14 +5,13 @@ where it differs. What a run does around them (lock, log, folders) is in `sync`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import dlt
 import duckdb
 import pyarrow as pa
-from dlt.extract.items_transform import ItemTransform
-from dlt.extract.resource import DltResource
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
@@ -33,8 +32,7 @@ def build_config(endpoints: Iterable[Endpoint], base_url: str) -> dict[str, Any]
         "client": {"base_url": base_url, "auth": LazyBearerAuth()},
         "resource_defaults": {"primary_key": "id", "write_disposition": "merge"},
         "resources": [
-            {"name": endpoint.name, "endpoint": _build_endpoint(endpoint)}
-            for endpoint in endpoints
+            {"name": endpoint.name, "endpoint": _build_endpoint(endpoint)} for endpoint in endpoints
         ],
     }
 
@@ -60,31 +58,26 @@ def _build_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-class HandOver(ItemTransform[Any, Any]):
-    """Spools each page of a listing, and lets dlt see the rows once the listing is whole.
+def hand_over(listing: Listing, item: Any, meta: Any = None) -> Iterator[Any] | None:
+    """Spool a page; after the last one, let dlt see the files of the whole listing.
 
-    Runs in dlt's extracting thread, where the load package is known.
+    A step of the resource's pipe: it runs in dlt's extracting thread, where the load package is
+    known. `item` is rest_api's page, which carries the response it came from.
     """
+    response = cast(PagedResponse, item.response)
+    listing.spool(response.page.items, dlt.current.load_package_state()["load_id"])
+    return _import_files(listing) if response.last else None
 
-    def __init__(self, listing: Listing):
-        super().__init__(lambda item: item)
-        self._listing = listing
 
-    def __call__(self, item: Any, meta: Any = None) -> Iterator[Any] | None:
-        response = cast(PagedResponse, item.response)
-        load_id = dlt.current.load_package_state()["load_id"]
-        self._listing.spool(response.page.items, load_id)
-        return self._import_files() if response.last else None
-
-    def _import_files(self) -> Iterator[Any]:
-        pinned = {column.name for column in build_columns(self._listing.endpoint)}
-        for file in self._listing.hand_over():
-            # The columns are known from hints; dlt wants an Arrow table all the same.
-            empty = pa.schema([file.schema.field("id")]).empty_table()
-            if extra := [Column(n, "json", "") for n in file.schema.names if n not in pinned]:
-                # An import takes a schema or hints, not both; text would hide that this is JSON.
-                yield dlt.mark.with_hints(empty, dlt.mark.make_hints(columns=build_hints(extra)))
-            yield dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=empty)
+def _import_files(listing: Listing) -> Iterator[Any]:
+    pinned = {column.name for column in build_columns(listing.endpoint)}
+    for file in listing.hand_over():
+        # The columns are known from hints; dlt wants an Arrow table all the same.
+        empty = pa.schema([file.schema.field("id")]).empty_table()
+        if extra := [Column(n, "json", "") for n in file.schema.names if n not in pinned]:
+            # An import takes a schema or hints, not both; text would hide that this is JSON.
+            yield dlt.mark.with_hints(empty, dlt.mark.make_hints(columns=build_hints(extra)))
+        yield dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=empty)
 
 
 def build_hints(columns: Iterable[Column]) -> dict[str, Any]:
@@ -108,9 +101,9 @@ def build_source(settings: Settings, listings: Mapping[str, Listing]) -> Any:
         cast(RESTAPIConfig, config), name=RAW_SCHEMA, max_table_nesting=0, parallelized=True
     )
     for name, listing in listings.items():
-        resource = cast(DltResource, source.resources[name])
+        resource = source.resources[name]
         resource.apply_hints(columns=build_hints(build_columns(listing.endpoint)))
-        resource.add_step(HandOver(listing))
+        resource.add_step(partial(hand_over, listing))
     return source
 
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +84,7 @@ class Sync:
                 self.run_id,
                 outcome.resource,
                 self.started,
-                datetime.now(timezone.utc),
+                datetime.now(UTC),
                 "full",
                 "failed" if outcome.failure else "loaded",
                 outcome.rows,
@@ -131,7 +131,7 @@ def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator
     Raises SettingError, DatabaseError (DatabaseBusy, AccountMismatch) before any row is fetched.
     """
     settings.require_base_url()
-    key, origin = resolve_key()
+    _, origin = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, origin)
     path = settings.database
     with open_database(path, settings.lock_timeout, f"sync {run_id}") as connection:
@@ -142,7 +142,7 @@ def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
             yield Sync(
                 run_id=run_id,
-                started=datetime.now(timezone.utc),
+                started=datetime.now(UTC),
                 connection=connection,
                 listings=listings,
                 source=build_source(settings, listings),
@@ -197,9 +197,7 @@ def _working_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
-    with dlt.config.values(
-        {"extract.workers": len(ENDPOINTS), "runtime.dlthub_telemetry": False}
-    ):
+    with dlt.config.values({"extract.workers": len(ENDPOINTS), "runtime.dlthub_telemetry": False}):
         yield
 
 

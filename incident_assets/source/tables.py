@@ -104,7 +104,9 @@ def _refuse_constant(name: str) -> None:
 def dump_json(value: Any) -> str:
     """Return compact JSON text of a parsed value; exact numbers keep their digits."""
     try:
-        return orjson.dumps(value, default=_dump_exact).decode()
+        return orjson.dumps(
+            value, default=_dump_exact, option=orjson.OPT_PASSTHROUGH_DATACLASS
+        ).decode()
     except (TypeError, ValueError):
         # Nested deeper than orjson writes, or a lone surrogate, which no database stores.
         return _dump_slowly(value)
@@ -138,9 +140,7 @@ def is_storable(value: Any) -> bool:
 
 def build_schema(columns: Sequence[Column]) -> pa.Schema:
     """Return the Arrow schema of these columns, in their order."""
-    return pa.schema(
-        [pa.field(c.name, ARROW_TYPES[c.type], nullable=c.nullable) for c in columns]
-    )
+    return pa.schema([pa.field(c.name, ARROW_TYPES[c.type], nullable=c.nullable) for c in columns])
 
 
 def build_columns(endpoint: Endpoint, extra: Sequence[str] = ()) -> list[Column]:

@@ -57,7 +57,9 @@ def resolve_key() -> tuple[str, str]:
     else:
         key, origin = _find_dlt_secret()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise SettingError(f"the API key from {origin} has characters that no key has: copy it anew")
+        raise SettingError(
+            f"the API key from {origin} has characters that no key has: copy it anew"
+        )
     return key, origin
 
 
@@ -188,7 +190,7 @@ def _empty_page(request: PreparedRequest, listing: Listing) -> PagedResponse:
     response.status_code = 200
     response.request = request
     response.url = cast(str, request.url)
-    body = {listing.name: []}
+    body: dict[str, list[Any]] = {listing.name: []}
     response.json = lambda **_: body  # type: ignore[method-assign]
     response.page = Page(body, [], None, None)
     response.last = True
@@ -222,7 +224,9 @@ def _find_remedy(status: int, scope: str, url: str) -> str:
     if status == 401:
         return f"The key from {resolve_key()[1]} was refused: check it or create a new one"
     if status == 403:
-        return f"The key lacks {scope or 'a permission'}: grant it in the account's API key settings"
+        return (
+            f"The key lacks {scope or 'a permission'}: grant it in the account's API key settings"
+        )
     if status == 404:
         return f"Is INCIDENT_API_BASE_URL ({url}) right?"
     if status in RETRIED_STATUSES:

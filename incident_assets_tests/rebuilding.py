@@ -1,0 +1,55 @@
+"""API objects rebuilt from rows of a raw table, by the rules of the data alone."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from incident_assets.source.endpoints import LOADER_COLUMNS, Endpoint
+
+LOADERS = {column.name for column in LOADER_COLUMNS}
+
+
+def load_exact(text: str | bytes) -> Any:
+    """Return a JSON value with decimals for fractions, so that no digit is rounded away."""
+    return json.loads(text, parse_float=Decimal)
+
+
+def rebuild(endpoint: Endpoint, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the object that a row was made of; absent and null are the same."""
+    types = {column.name: column.type for column in endpoint.columns}
+    found = {}
+    for name, cell in row.items():
+        if name in LOADERS or cell is None:
+            continue
+        kind = types.get(name, "json")
+        found[name] = load_exact(cell) if kind == "json" else cell
+        if kind == "double":
+            found[name] = Decimal(repr(cell))
+    return found | load_exact(row["_rescued"] or "{}")
+
+
+def normalise(endpoint: Endpoint, item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an API object as `rebuild` gives it back: without nulls, timestamps as instants."""
+    kept = load_exact(json.dumps(item))
+    for column in endpoint.columns:
+        value = kept.get(column.name)
+        if column.type == "timestamp" and isinstance(value, str):
+            kept[column.name] = parse_instant(value) or value
+        if column.type == "double" and isinstance(value, int) and not isinstance(value, bool):
+            kept[column.name] = Decimal(value)
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def parse_instant(text: str) -> datetime | None:
+    """Return the instant of an RFC 3339 text, or None if microseconds cannot hold it."""
+    head, dot, tail = text.partition(".")
+    digits = tail.rstrip("Zz").split("+")[0].split("-")[0] if dot else ""
+    if digits[6:].strip("0"):
+        return None
+    try:
+        instant = datetime.fromisoformat(head + dot + digits[:6] + tail[len(digits) :])
+    except ValueError:
+        return None
+    return instant.astimezone(UTC) if instant.tzinfo else None
