@@ -17,10 +17,21 @@ CURSOR = {
     "cursor_param": "after",
     "cursor_path": "pagination_meta.after",
 }
-RESOURCES = (
-    "actions catalog_types custom_fields follow_ups incident_roles incident_timestamps "
-    "incident_updates incident_statuses workflows users severities schedules incidents"
-).split()
+RESOURCES = [
+    "actions",
+    "catalog_types",
+    "custom_fields",
+    "follow_ups",
+    "incident_roles",
+    "incident_timestamps",
+    "incident_updates",
+    "incident_statuses",
+    "workflows",
+    "users",
+    "severities",
+    "schedules",
+    "incidents",
+]
 
 
 def build_seed() -> dict[str, Any]:

@@ -1,0 +1,483 @@
+"""The data of the bundled account: eighteen months of plausible incidents, made from a seed.
+
+Only rows are made here, as the API shows them; which of them a request gets is the server's. The
+same arguments give the same bytes, and ids do not depend on the day.
+"""
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+Row = dict[str, Any]
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+RESOURCES = (
+    "actions",
+    "catalog_types",
+    "custom_fields",
+    "follow_ups",
+    "incident_roles",
+    "incident_timestamps",
+    "incident_updates",
+    "incident_statuses",
+    "workflows",
+    "users",
+    "severities",
+    "schedules",
+    "incidents",
+)
+SPAN = timedelta(days=548)
+FIRST = [
+    "Ada",
+    "Ben",
+    "Chi",
+    "Dana",
+    "Emre",
+    "Fatou",
+    "Goran",
+    "Hana",
+    "Iris",
+    "Jun",
+    "Kofi",
+    "Lena",
+    "Mina",
+    "Noor",
+    "Otto",
+    "Pia",
+    "Rui",
+    "Siv",
+]
+LAST = [
+    "Abel",
+    "Brandt",
+    "Costa",
+    "Duval",
+    "Eriksen",
+    "Farah",
+    "Garcia",
+    "Huang",
+    "Ito",
+    "Jansen",
+    "Khan",
+    "Lopez",
+    "Møller",
+    "Novak",
+]
+SERVICES = [
+    "checkout",
+    "search",
+    "login",
+    "billing",
+    "mail",
+    "ledger",
+    "uploads",
+    "gateway",
+    "reports",
+    "webhooks",
+]
+SYMPTOMS = (
+    "errors in {}",
+    "{} is slow",
+    "{} is down",
+    "queue of {} grows",
+    "certificate of {} expired",
+    "“{}” returns stale data 🧊",
+)
+SEVERITIES = ("Trivial", "Minor", "Major", "Critical", "Disaster")
+STATUSES = (
+    ("Triage", "triage", -2),
+    ("Investigating", "live", 1),
+    ("Fixing", "live", 2),
+    ("Monitoring", "live", 3),
+    ("Documenting", "learning", 4),
+    ("Reviewing", "learning", 5),
+    ("Paused", "paused", 6),
+    ("Closed", "closed", 7),
+    ("Declined", "declined", -1),
+    ("Canceled", "canceled", -3),
+    ("Merged", "merged", -4),
+)
+MOMENTS = (
+    "Reported",
+    "Accepted",
+    "Declined",
+    "Merged",
+    "Canceled",
+    "Resolved",
+    "Impact started",
+    "Identified",
+    "Fixed",
+    "Documented",
+    "Reviewed",
+    "Closed",
+)
+ROLES = (
+    ("Incident lead", "lead"),
+    ("Reporter", "reporter"),
+    ("Communications", "custom"),
+    ("Scribe", "custom"),
+    ("Liaison", "custom"),
+)
+FIELDS = (
+    ("Affected service", "single_select"),
+    ("Affected teams", "multi_select"),
+    ("Customers hit", "numeric"),
+    ("Root cause", "text"),
+    ("Ticket", "link"),
+)
+
+
+@dataclass
+class Account:
+    """Rows by resource and id, oldest first; modes of actions and follow-ups; whose key it is."""
+
+    rows: dict[str, dict[str, Row]] = field(default_factory=lambda: {r: {} for r in RESOURCES})
+    modes: dict[str, str] = field(default_factory=dict)
+    identity: Row = field(default_factory=dict)
+
+
+def generate_account(
+    incidents: int = 1000, seed: int = 1, until: datetime | None = None
+) -> Account:
+    """Return an account whose last incident is shortly before `until` (default: today, 0:00 UTC)."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    generator = _Generator(random.Random(seed), until or today)
+    generator.add_reference(max(12, int(60 * (incidents / 1000) ** 0.5)))
+    generator.add_incidents(incidents)
+    return generator.account
+
+
+def make_id(resource: str, number: int) -> str:
+    """Return a 26-character id that grows with the number."""
+    text = f"01H{RESOURCES.index(resource):02d}"
+    for shift in range(20, -1, -1):
+        text += ALPHABET[number >> (5 * shift) & 31] if shift < 12 else "0"
+    return text
+
+
+class _Generator:
+    def __init__(self, chance: random.Random, until: datetime):
+        self.chance = chance
+        self.until = until
+        self.account = Account(
+            identity={
+                "name": "Bundled demo key",
+                "roles": ["viewer", "global_access"],
+                "dashboard_url": "https://app.example.com/demo",
+                "team_roles": [],
+                "teams": [],
+            }
+        )
+        self.since = until - SPAN - timedelta(days=30)
+
+    def add(self, resource: str, row: Row, at: datetime | None = None) -> Row:
+        """Give a row an id (and creation times where `at` is given) and keep it."""
+        rows = self.account.rows[resource]
+        row = {"id": make_id(resource, len(rows) + 1), **row}
+        if at is not None:
+            row["created_at"] = row["updated_at"] = self.text(at)
+        rows[row["id"]] = row
+        return row
+
+    def text(self, at: datetime) -> str:
+        digits = self.chance.randrange(7)
+        fraction = f".{at.microsecond:06d}"[: digits + 1] if digits else ""
+        return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+    def listed(self, resource: str) -> list[Row]:
+        return list(self.account.rows[resource].values())
+
+    def add_reference(self, people: int) -> None:
+        base = {"id": make_id("catalog_types", 900), "name": "Member", "slug": "member"}
+        for number in range(people):
+            name = f"{FIRST[number % len(FIRST)]} {LAST[number * 5 % len(LAST)]}"
+            user = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
+            user["seats"] = {"on_call": number % 3 == 0, "response": True}
+            user["is_active"] = number % 10 != 7
+            if number % 9:
+                user["email"] = f"{name.split()[0].lower()}.{number}@example.com"
+            if number % 7:
+                user["slack_user_id"] = f"U{number:08d}"
+            self.add("users", user)
+        for rank, name in enumerate(SEVERITIES):
+            self.add("severities", {"name": name, "description": "", "rank": rank}, self.since)
+        for name, category, rank in STATUSES:
+            status = {"name": name, "category": category, "description": "", "rank": rank}
+            self.add("incident_statuses", status, self.since)
+        for rank, name in enumerate(MOMENTS):
+            self.add("incident_timestamps", {"name": name, "rank": rank})
+        for name, kind in ROLES:
+            role = {"name": name, "role_type": kind, "description": "", "instructions": ""}
+            self.add("incident_roles", {**role, "shortform": name.split()[0].lower()}, self.since)
+        for name in ("Service", "Team", "Customer", "Region"):
+            self.add("catalog_types", self._catalog_type(name), self.since)
+        for name, kind in FIELDS:
+            self.add(
+                "custom_fields", {"name": name, "description": "", "field_type": kind}, self.since
+            )
+        for number in range(6):
+            self.add("workflows", self._workflow(number))
+        for number in range(28):
+            self.add("schedules", self._schedule(number), self.since)
+
+    def _catalog_type(self, name: str) -> Row:
+        attribute = {"id": f"a-{name.lower()}", "name": "Owner", "type": "String", "array": False}
+        return {
+            "name": name,
+            "type_name": f'Custom["{name}"]',
+            "description": f"A {name.lower()}",
+            "semantic_type": "custom",
+            "icon": "box",
+            "color": "blue",
+            "ranked": False,
+            "is_editable": True,
+            "annotations": {"example.com/source": "demo"},
+            "categories": ["service"],
+            "schema": {"version": 1, "attributes": [{**attribute, "mode": "manual"}]},
+        }
+
+    def _workflow(self, number: int) -> Row:
+        return {
+            "name": f"Workflow {number}",
+            "state": ("active", "active", "active", "disabled", "draft", "error")[number],
+            "version": number + 1,
+            "trigger": {"name": "incident.updated", "label": "Incident updated"},
+            "steps": [{"name": "slack.send", "label": "Post a message"}],
+            "condition_groups": [],
+            "expressions": [],
+            "once_for": [],
+            "runs_on_incidents": "newly_created",
+            "runs_on_incident_modes": ["standard"],
+            "continue_on_step_error": False,
+            "include_private_incidents": False,
+            "include_private_escalations": False,
+            "private_incident_scope": "none",
+        }
+
+    def _schedule(self, number: int) -> Row:
+        users = self.listed("users")
+
+        def shift(days: int) -> Row:
+            user = self._person(users[(number + days) % len(users)])
+            at = self.until + timedelta(days=days)
+            times = {"start_at": self.text(at), "end_at": self.text(at + timedelta(days=7))}
+            ids = {"entry_id": f"e{number}-{days}", "fingerprint": f"f{number}-{days}"}
+            return {"user": user, "layer_id": "l1", "rotation_id": "r1", **ids, **times}
+
+        return {
+            "name": f"On call {number}",
+            "timezone": ("Europe/London", "America/New_York", "Asia/Tokyo")[number % 3],
+            "annotations": {"example.com/team": f"t{number}"},
+            "team_ids": [],
+            "permalink": f"https://app.example.com/demo/schedules/{number}",
+            "current_shifts": [shift(-3)],
+            "next_shifts": [shift(4)],
+        }
+
+    @staticmethod
+    def _person(user: Row) -> Row:
+        return {k: user[k] for k in ("id", "name", "email", "slack_user_id", "role") if k in user}
+
+    def add_incidents(self, count: int) -> None:
+        for number in range(count):
+            share = (number + self.chance.random()) / count
+            at = self.since + timedelta(days=30) + SPAN * share
+            # Nights are quieter than working hours.
+            at = at.replace(hour=(at.hour + 9) % 24 if at.hour < 6 else at.hour)
+            self._add_incident(number, min(at, self.until - timedelta(minutes=30)))
+
+    def _pick_ending(self, recent: bool) -> str:
+        if recent and self.chance.random() < 0.6:
+            return self.chance.choice(("triage", "live", "live", "paused", "learning"))
+        weights = {"closed": 88, "learning": 3, "paused": 1, "declined": 4, "canceled": 2}
+        kinds = [*weights, "merged"]
+        return self.chance.choices(kinds, [*weights.values(), 2])[0]
+
+    def _add_incident(self, number: int, created: datetime) -> None:
+        chance = self.chance
+        ending = self._pick_ending(self.until - created < timedelta(days=4))
+        mode = chance.choices(("standard", "retrospective", "test", "tutorial"), (92, 4, 3, 1))[0]
+        rank = chance.choices(range(5), (20, 40, 25, 12, 3))[0]
+        service = chance.choice(SERVICES)
+        moments = self._live_through(created, ending, rank, mode)
+        last = max(at for at in moments.values())
+        users, severities = self.listed("users"), self.listed("severities")
+        lead = chance.choice(users)
+        late = chance.randrange(0, 90)
+        status = chance.choice(
+            [s for s in self.listed("incident_statuses") if s["category"] == ending]
+        )
+        row = {
+            "reference": f"INC-{number + 1}",
+            "name": chance.choice(SYMPTOMS).format(service).capitalize(),
+            "summary": f"Alerts fired for {service}.\n" + "What we saw, and what we did. " * 20,
+            "mode": mode,
+            "visibility": "private" if chance.random() < 0.04 else "public",
+            "incident_status": status,
+            "creator": self._actor(lead),
+            "incident_role_assignments": [
+                {"role": self._embedded_role(role), "assignee": self._person(person)}
+                for role, person in zip(
+                    self.listed("incident_roles")[:2], (lead, chance.choice(users)), strict=True
+                )
+            ],
+            "custom_field_entries": self._field_entries(service),
+            "incident_timestamp_values": [
+                {
+                    "incident_timestamp": moment,
+                    **(
+                        {"value": {"value": self.text(moments[moment["name"]])}}
+                        if moment["name"] in moments
+                        else {}
+                    ),
+                }
+                for moment in self.listed("incident_timestamps")
+            ],
+            "has_debrief": ending == "closed" and rank > 2,
+            "permalink": f"https://app.example.com/demo/incidents/{number + 1}",
+            "slack_channel_id": f"C{number:08d}",
+            "slack_channel_name": f"inc-{number + 1}",
+            "slack_team_id": "T0000001",
+        }
+        if ending != "triage":
+            row["severity"] = severities[rank]
+        if chance.random() < 0.9:
+            working, sleeping = chance.randrange(10, 300), chance.randrange(0, 40)
+            row["workload_minutes_working"] = working
+            row["workload_minutes_late"] = late
+            row["workload_minutes_sleeping"] = sleeping
+            row["workload_minutes_total"] = working + late + sleeping
+        incident = self.add("incidents", row, created)
+        incident["updated_at"] = self.text(max(last, created))
+        self._add_updates(incident, moments, ending)
+        self._add_tasks(incident, max(last, created))
+
+    def _live_through(
+        self, created: datetime, ending: str, rank: int, mode: str
+    ) -> dict[str, datetime]:
+        chance = self.chance
+        # An incident imported later was reported days before it was created.
+        reported = created - timedelta(
+            days=chance.randrange(1, 9) if mode == "retrospective" else 0
+        )
+        moments = {"Reported": reported, "Impact started": reported}
+        moments["Impact started"] -= timedelta(minutes=chance.randrange(0, 40))
+        if ending in ("declined", "canceled", "merged"):
+            moments[ending.capitalize()] = reported + timedelta(minutes=chance.randrange(5, 60))
+        elif ending != "triage":
+            names = [
+                "Accepted",
+                "Identified",
+                "Fixed",
+                "Resolved",
+                "Documented",
+                "Reviewed",
+                "Closed",
+            ]
+            reached = {"live": 2, "paused": 2, "learning": 5, "closed": 7}[ending]
+            at = reported
+            for step, name in enumerate(names[:reached]):
+                scale = (6, 40 - 6 * rank, 50 + 20 * rank, 30, 900, 1500, 1500)[step]
+                at += timedelta(minutes=chance.expovariate(1 / scale), seconds=1)
+                if step > 1 or chance.random() > 0.05:
+                    moments[name] = at
+            if chance.random() < 0.01:
+                moments["Accepted"] = reported - timedelta(minutes=3)
+        return {name: min(at, self.until) for name, at in moments.items()}
+
+    def _actor(self, user: Row) -> Row:
+        kind = self.chance.choices(("user", "api_key", "workflow", "alert"), (85, 5, 5, 5))[0]
+        if kind == "user":
+            return {"user": self._person(user)}
+        if kind == "alert":
+            return {"alert": {"id": make_id("actions", 7), "title": "Error rate high"}}
+        return {kind: {"id": make_id("workflows", 1), "name": "Automation"}}
+
+    @staticmethod
+    def _embedded_role(role: Row) -> Row:
+        return role
+
+    def _field_entries(self, service: str) -> list[Row]:
+        values = (
+            {"value_option": {"id": f"o-{service}", "value": service, "sort_key": 1}},
+            {"value_text": service},
+            {"value_numeric": str(self.chance.randrange(5000))},
+            {"value_text": "A deploy, most likely"},
+            {"value_link": "https://tickets.example.com/1"},
+        )
+        entries = []
+        for definition, value in zip(self.listed("custom_fields"), values, strict=True):
+            option = value.get("value_option")
+            if isinstance(option, dict):
+                option["custom_field_id"] = definition["id"]
+            custom = {k: definition[k] for k in ("id", "name", "description", "field_type")}
+            custom["options"] = []
+            shown = [value] if self.chance.random() < 0.8 else []
+            entries.append({"custom_field": custom, "values": shown})
+        return entries
+
+    def _add_updates(self, incident: Row, moments: dict[str, datetime], ending: str) -> None:
+        statuses = {status["name"]: status for status in self.listed("incident_statuses")}
+        steps = {
+            "Reported": "Triage",
+            "Accepted": "Investigating",
+            "Identified": "Fixing",
+            "Fixed": "Monitoring",
+            "Resolved": "Documenting",
+            "Closed": "Closed",
+            "Declined": "Declined",
+            "Canceled": "Canceled",
+            "Merged": "Merged",
+        }
+        told = sorted((at, steps[name]) for name, at in moments.items() if name in steps)
+        if ending == "closed" and self.chance.random() < 0.03:
+            told.append((min(told[-1][0] + timedelta(hours=2), self.until), "Fixing"))
+            told.append((min(told[-1][0] + timedelta(hours=1), self.until), "Closed"))
+        for at, name in told:
+            update = {
+                "incident_id": incident["id"],
+                "message": f"We are at “{name}”.\nNext update soon.",
+                "new_incident_status": statuses[name],
+                "updater": self._actor(self.chance.choice(self.listed("users"))),
+            }
+            if "severity" in incident and name != "Triage":
+                update["new_severity"] = incident["severity"]
+            if name == "Merged":
+                update["merged_into_incident_id"] = make_id("incidents", 1)
+            self.add("incident_updates", update, at)["created_at"] = self.text(at)
+        for row in self.listed_last("incident_updates", len(told)):
+            del row["updated_at"]
+
+    def listed_last(self, resource: str, count: int) -> list[Row]:
+        """Return the newest rows without walking the others."""
+        total = len(self.account.rows[resource])
+        return [
+            self.account.rows[resource][make_id(resource, number)]
+            for number in range(total - count + 1, total + 1)
+        ]
+
+    def _add_tasks(self, incident: Row, at: datetime) -> None:
+        chance = self.chance
+        for resource, count in (("actions", 2), ("follow_ups", 1)):
+            for _ in range(count):
+                status = chance.choices(
+                    ("completed", "outstanding", "not_doing", "deleted"), (65, 25, 6, 4)
+                )[0]
+                person = chance.choice(self.listed("users"))
+                task: Row = {
+                    "incident_id": incident["id"],
+                    "description": "Write down what happened, and why",
+                    "status": status,
+                    "creator": self._actor(person),
+                }
+                if chance.random() < 0.8:
+                    task["assignee"] = self._person(person)
+                if resource == "follow_ups":
+                    task |= {"title": "Make it impossible to happen again", "labels": ["demo"]}
+                row = self.add(resource, task, at)
+                if status == "completed":
+                    done = min(at + timedelta(days=chance.randrange(1, 60)), self.until)
+                    row["completed_at"] = row["updated_at"] = self.text(done)
+                stream = chance.random() < 0.02
+                self.account.modes[row["id"]] = "stream" if stream else incident["mode"]

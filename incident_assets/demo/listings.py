@@ -1,0 +1,176 @@
+"""What a list request returns: filters, default omissions, order and pages, as the API has them.
+
+Pure functions over rows; HTTP, keys and limits are the server's.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from incident_assets.demo.account import RESOURCES, Account, Row
+
+Query = dict[str, list[str]]
+
+VERSIONS = {"incident_roles": "v1", "incident_statuses": "v1", "severities": "v1"}
+PATHS = {f"/{VERSIONS.get(name, 'v2')}/{name}": name for name in RESOURCES}
+LARGEST_PAGE = {"incidents": 500, "incident_updates": 250, "users": 10000, "schedules": 10000}
+INCIDENTS_SERVED = 250  # whatever was asked for
+DEFAULT_PAGE = 25
+MODES = ("standard", "retrospective", "test", "tutorial")
+TASK_MODES = (*MODES, "stream")
+CATEGORIES = (
+    "triage",
+    "live",
+    "learning",
+    "paused",
+    "closed",
+    "declined",
+    "canceled",
+    "merged",
+)
+WITH_TOTAL = ("incidents", "schedules")
+
+
+class InvalidRequest(Exception):
+    """A 422: the parameter and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The rows of one page and, where the endpoint paginates, its pagination_meta."""
+
+    rows: list[Row]
+    meta: dict[str, Any] | None
+
+
+def list_page(account: Account, resource: str, query: Query, sees_private: bool) -> Listed:
+    """Return a page of a resource. Raises InvalidRequest for parameters the API refuses."""
+    rows = _see(account, resource, sees_private)
+    if resource in ("actions", "follow_ups"):
+        rows = _filter_tasks(account, rows, query)
+    elif resource == "users":
+        rows = _filter_users(rows, query)
+    elif resource == "incident_updates":
+        rows = list(reversed(_match(rows, query, "incident_id")))
+    elif resource == "incidents":
+        rows = _filter_incidents(account, rows, query)
+    if resource not in LARGEST_PAGE:
+        return Listed(rows, None)
+    size = _read_size(resource, query)
+    start = 0
+    if after := query.get("after"):
+        ids = {row["id"]: number for number, row in enumerate(rows, 1)}
+        if after[0] not in ids:
+            raise InvalidRequest("after: no such cursor")
+        start = ids[after[0]]
+    page = rows[start : start + size]
+    meta: dict[str, Any] = {"page_size": size}
+    if resource in WITH_TOTAL:
+        meta["total_record_count"] = len(rows)
+    if page and start + size < len(rows):
+        meta["after"] = page[-1]["id"]
+    if resource == "schedules" and size > DEFAULT_PAGE:
+        page = [{k: v for k, v in row.items() if k != "next_shifts"} for row in page]
+    return Listed(page, meta)
+
+
+def _see(account: Account, resource: str, sees_private: bool) -> list[Row]:
+    rows = list(account.rows[resource].values())
+    if sees_private:
+        return rows
+    hidden = {i for i, row in account.rows["incidents"].items() if row["visibility"] == "private"}
+    return [row for row in rows if row["id"] not in hidden and row.get("incident_id") not in hidden]
+
+
+def _read_size(resource: str, query: Query) -> int:
+    raw = query.get("page_size", [str(DEFAULT_PAGE)])[0]
+    if not raw.isdigit() or not 1 <= int(raw) <= LARGEST_PAGE[resource]:
+        raise InvalidRequest(f"page_size: must be a number from 1 to {LARGEST_PAGE[resource]}")
+    return min(int(raw), INCIDENTS_SERVED) if resource == "incidents" else int(raw)
+
+
+def _match(rows: list[Row], query: Query, name: str) -> list[Row]:
+    return [row for row in rows if row.get(name) == query[name][0]] if name in query else rows
+
+
+def _filter_tasks(account: Account, rows: list[Row], query: Query) -> list[Row]:
+    wanted = query.get("incident_mode", ["standard", "retrospective"])
+    _require("incident_mode", wanted, TASK_MODES)
+    if team := query.get("assignee_team_id"):
+        rows = [row for row in rows if row.get("assignee_team", {}).get("id") == team[0]]
+    rows = [row for row in rows if account.modes.get(row["id"], "standard") in wanted]
+    return _match(rows, query, "incident_id")
+
+
+def _filter_users(rows: list[Row], query: Query) -> list[Row]:
+    if query.get("include_inactive", ["false"])[0] != "true":
+        rows = [row for row in rows if row.get("is_active")]
+    return _match(_match(rows, query, "email"), query, "slack_user_id")
+
+
+def _filter_incidents(account: Account, rows: list[Row], query: Query) -> list[Row]:
+    order = query.get("sort_by", ["created_at_newest_first"])[0]
+    _require("sort_by", [order], ("created_at_newest_first", "created_at_oldest_first"))
+    _require("filter_mode", query.get("filter_mode", ["all"]), ("all", "any"))
+    modes = query.get("mode[one_of]", ["standard", "retrospective"])
+    _require("mode", modes, MODES)
+    if not any(name.startswith("status") for name in query):
+        query = {**query, "status_category[one_of]": list(CATEGORIES[:5])}
+    ranks = {i: row["rank"] for i, row in account.rows["severities"].items()}
+    tests = [
+        (name.partition("[")[0], name.partition("[")[2].rstrip("]"), values)
+        for name, values in query.items()
+        if "[" in name and not name.startswith("mode[")
+    ]
+    for name, operator, values in tests:
+        _check_test(name, operator, values, query)
+    every = all if query.get("filter_mode", ["all"])[0] == "all" else any
+    kept = [
+        row
+        for row in rows
+        if row["mode"] in modes and every(_passes(row, *test, ranks) for test in tests)
+    ]
+    return kept if order.endswith("oldest_first") else kept[::-1]
+
+
+def _check_test(name: str, operator: str, values: list[str], query: Query) -> None:
+    if name in ("created_at", "updated_at"):
+        if operator not in ("gte", "lte", "date_range"):
+            raise InvalidRequest(f"{name}: unknown operator {operator}")
+        if f"{name}[gte]" in query and f"{name}[lte]" in query:
+            raise InvalidRequest(f"{name}: gte and lte cannot be combined, use date_range")
+        for value in values[0].split("~") if operator == "date_range" else values:
+            try:
+                date.fromisoformat(value)
+            except ValueError:
+                raise InvalidRequest(f"{name}: {value!r} is no date") from None
+    elif operator not in ("one_of", "not_in", "gte", "lte"):
+        raise InvalidRequest(f"{name}: unknown operator {operator}")
+    elif name == "status_category":
+        _require(name, values, CATEGORIES)
+
+
+def _passes(row: Row, name: str, operator: str, values: list[str], ranks: dict[str, int]) -> bool:
+    if name in ("created_at", "updated_at"):
+        day = row[name][:10]
+        low, _, high = values[0].partition("~")
+        return {"gte": day >= low, "lte": day <= low, "date_range": low <= day <= high}[operator]
+    found = {
+        "status": lambda: row["incident_status"]["id"],
+        "status_category": lambda: row["incident_status"]["category"],
+        "severity": lambda: row.get("severity", {}).get("id"),
+        "incident_type": lambda: row.get("incident_type", {}).get("id"),
+    }.get(name, lambda: None)()
+    if operator in ("gte", "lte"):
+        if found is None:
+            return False
+        own, other = ranks[found], ranks.get(values[0], 0)
+        return own >= other if operator == "gte" else own <= other
+    return (found in values) == (operator == "one_of")
+
+
+def _require(name: str, values: Iterable[str], known: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in known:
+            raise InvalidRequest(f"{name}: {value!r} is none of {', '.join(known)}")

@@ -1,0 +1,127 @@
+"""Fixtures: the bundled API on loopback, a database in a folder of its own, settings for both.
+
+Tests never see the user's .env, variables or folders. What only one folder of tests needs belongs
+there.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from incident_assets.build import build_definitions
+from incident_assets.demo.account import Account, generate_account
+from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings, read_settings
+from incident_assets.source.endpoints import ENDPOINTS
+from incident_assets.source.sync import Outcome, run_sync
+
+KEY = "known-secret-of-the-tests-4711"
+NAMES = [endpoint.name for endpoint in ENDPOINTS]
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder with none of the user's settings."""
+    for name in list(os.environ):
+        if name.startswith(("INCIDENT_", "DAGSTER_", "API_KEY", "HTTP_PROXY", "HTTPS_PROXY")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "home" / "dlt"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def account() -> Account:
+    """A small account, fresh for each test."""
+    return generate_account(60)
+
+
+@pytest.fixture
+def api(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoApi]:
+    """The bundled API, and the settings that lead to it; retries wait hardly at all."""
+    with DemoApi(account, key=KEY) as api:
+        monkeypatch.setenv("INCIDENT_API_BASE_URL", api.url)
+        monkeypatch.setenv("INCIDENT_API_KEY", KEY)
+        monkeypatch.setenv("INCIDENT_RETRY_BACKOFF", "0.01")
+        monkeypatch.setenv("INCIDENT_LOCK_TIMEOUT", "20")
+        yield api
+
+
+@pytest.fixture
+def settings(api: DemoApi) -> Settings:
+    """The settings of a sync from the bundled API into `data/incidents.duckdb`."""
+    return read_settings()
+
+
+@pytest.fixture
+def sync(settings: Settings) -> Callable[..., dict[str, Outcome]]:
+    """Sync the named resources (all if none) without Dagster; outcomes by resource."""
+
+    def run(*names: str) -> dict[str, Outcome]:
+        return {outcome.resource: outcome for outcome in run_sync(settings, names or NAMES)}
+
+    return run
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance with real storage that ends with the test."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
+    """Run a job of the definitions in this process; keyword arguments go to the builder."""
+
+    def run(job: str = "sync_all", **overrides: Any) -> dg.ExecuteInProcessResult:
+        definitions = build_definitions(**overrides)
+        return definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, raise_on_error=False
+        )
+
+    return run
+
+
+def read_rows(query: str, path: str = "data/incidents.duckdb") -> list[dict[str, Any]]:
+    """Return the rows of a query on the warehouse, opened read-only."""
+    with duckdb.connect(path, read_only=True) as connection:
+        cursor = connection.execute(query)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def read_table(name: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of a raw table by id."""
+    return {row["id"]: row for row in read_rows(f"SELECT * FROM incident_api.{name}")}
+
+
+def count_rows() -> dict[str, int]:
+    """Return how many rows each raw table has."""
+    return {
+        name: read_rows(f"SELECT count(*) AS n FROM incident_api.{name}")[0]["n"] for name in NAMES
+    }
+
+
+def run_command(
+    *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120
+) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m ...` in the test's folder and return its result, both outputs as text."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *arguments],
+        env=os.environ | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+__all__ = ["find_endpoint"]
