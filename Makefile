@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LOCK ?= locks/main.txt
+TESTS ?=
 BIN := $(VENV)/bin
 
 .PHONY: help demo demo-ui ui check test test-all lint lock clean
@@ -34,7 +35,7 @@ check: $(VENV)/.ready  ## Say whether your account, key and database are ready
 	@$(BIN)/python -m incident_assets.source --check
 
 test: $(VENV)/.ready  ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.ready  ## Ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

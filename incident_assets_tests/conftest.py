@@ -122,6 +122,3 @@ def run_command(
         text=True,
         timeout=timeout,
     )
-
-
-__all__ = ["find_endpoint"]

@@ -140,7 +140,7 @@ class Account:
 def generate_account(
     incidents: int = 1000, seed: int = 1, until: datetime | None = None
 ) -> Account:
-    """Return an account whose last incident is shortly before `until` (default: today, 0:00 UTC)."""
+    """Return an account whose last incident is shortly before `until` (None: today, 0:00 UTC)."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     generator = _Generator(random.Random(seed), until or today)
     generator.add_reference(max(12, int(60 * (incidents / 1000) ** 0.5)))
@@ -192,7 +192,7 @@ class _Generator:
         base = {"id": make_id("catalog_types", 900), "name": "Member", "slug": "member"}
         for number in range(people):
             name = f"{FIRST[number % len(FIRST)]} {LAST[number * 5 % len(LAST)]}"
-            user = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
+            user: Row = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
             user["seats"] = {"on_call": number % 3 == 0, "response": True}
             user["is_active"] = number % 10 != 7
             if number % 9:
@@ -308,7 +308,7 @@ class _Generator:
         status = chance.choice(
             [s for s in self.listed("incident_statuses") if s["category"] == ending]
         )
-        row = {
+        row: Row = {
             "reference": f"INC-{number + 1}",
             "name": chance.choice(SYMPTOMS).format(service).capitalize(),
             "summary": f"Alerts fired for {service}.\n" + "What we saw, and what we did. " * 20,
@@ -399,7 +399,7 @@ class _Generator:
         return role
 
     def _field_entries(self, service: str) -> list[Row]:
-        values = (
+        values: tuple[Row, ...] = (
             {"value_option": {"id": f"o-{service}", "value": service, "sort_key": 1}},
             {"value_text": service},
             {"value_numeric": str(self.chance.randrange(5000))},

@@ -157,7 +157,7 @@ def redirect(location: str) -> Effect:
 
 
 def edit(change: Callable[[Body], object]) -> Effect:
-    """Change the JSON body of the answer that would have been sent; in place or by returning one."""
+    """Change the JSON body that would have been sent, in place or by returning another."""
 
     def effect(_: Connection, answer: Answer) -> Answer:
         body = json.loads(answer.body)

@@ -290,9 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         api = cast(_Server, self.server).api
         parts = urlsplit(self.path)
-        resource, answer = api.answer(
-            parts.path, parts.query, cast(str | None, self.headers.get("Authorization"))
-        )
+        resource, answer = api.answer(parts.path, parts.query, self.headers.get("Authorization"))
         fault = api.strike(resource, answer)
         sent = fault.effect(self, answer) if fault else answer
         api.requests.append(
