@@ -193,7 +193,10 @@ class _Generator:
         for number in range(people):
             name = f"{FIRST[number % len(FIRST)]} {LAST[number * 5 % len(LAST)]}"
             user: Row = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
-            user["seats"] = {"on_call": number % 3 == 0, "response": True}
+            user["seats"] = {
+                "on_call": "none" if number % 3 else "full_access",
+                "response": "full_access",
+            }
             user["is_active"] = number % 10 != 7
             if number % 9:
                 user["email"] = f"{name.split()[0].lower()}.{number}@example.com"
@@ -208,7 +211,7 @@ class _Generator:
         for rank, name in enumerate(MOMENTS):
             self.add("incident_timestamps", {"name": name, "rank": rank})
         for name, kind in ROLES:
-            role = {"name": name, "role_type": kind, "description": "", "instructions": ""}
+            role = {"name": name, "role_type": kind, "description": name, "instructions": ""}
             self.add("incident_roles", {**role, "shortform": name.split()[0].lower()}, self.since)
         for name in ("Service", "Team", "Customer", "Region"):
             self.add("catalog_types", self._catalog_type(name), self.since)

@@ -1,0 +1,140 @@
+"""Materialisation through Dagster: events, subsets, failures, and assets built on raw tables."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from incident_assets.build import build_definitions
+from incident_assets.demo.server import DemoApi
+from incident_assets_tests.conftest import KEY, NAMES, count_rows, read_rows, run_command
+
+Execute = Callable[..., dg.ExecuteInProcessResult]
+
+
+def materialised(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """Return the metadata of each materialisation by the last part of its asset's key."""
+    return {
+        event.asset_key.path[-1]: {
+            name: value.value for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+    }
+
+
+def test_sync_all_materialises_everything_twice(api: DemoApi, execute: Execute) -> None:
+    for _ in range(2):
+        result = execute()
+        assert result.success
+        events = materialised(result)
+        assert set(events) == {*NAMES, "log"}
+        for name in NAMES:
+            assert events[name]["dagster/row_count"] == len(api.rows(name))
+            assert events[name]["rows_loaded"] == len(api.rows(name))
+            assert events[name]["dagster/table_name"] == f"incident_api.{name}"
+            assert events[name]["requests"] >= 1 and events[name]["load_id"]
+    assert count_rows() == {name: len(api.rows(name)) for name in NAMES}
+
+
+def test_an_empty_resource_reports_zero_rows(api: DemoApi, execute: Execute) -> None:
+    api.empty("workflows")
+    event = materialised(execute())["workflows"]
+    assert event["rows_loaded"] == event["dagster/row_count"] == 0
+
+
+def test_one_bad_resource_fails_the_run_and_costs_the_others_nothing(
+    api: DemoApi, execute: Execute
+) -> None:
+    @dg.asset(ins={"users": dg.AssetIn(["incident_api", "users"])})
+    def needs_users(users: pa.Table) -> pa.Table:
+        return users.select(["id"])
+
+    @dg.asset(ins={"workflows": dg.AssetIn(["incident_api", "workflows"])})
+    def needs_workflows(workflows: pa.Table) -> pa.Table:
+        return workflows
+
+    api.forbid("workflows")
+    result = execute(assets=[needs_users, needs_workflows])
+    assert not result.success
+    assert set(materialised(result)) == {*NAMES, "log", "needs_users"} - {"workflows"}
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    text = str(failure.event_specific_data.error)
+    assert "workflows: 403" in text and "The key lacks workflows.view" in text
+    assert read_rows("SELECT count(*) AS n FROM main.needs_users")[0]["n"] == len(api.rows("users"))
+
+
+def test_a_subset_requests_itself_alone_and_raises_without_the_check(
+    api: DemoApi, instance: dg.DagsterInstance
+) -> None:
+    job = build_definitions().resolve_implicit_global_asset_job_def()
+
+    def run(name: str) -> dg.ExecuteInProcessResult:
+        key = dg.AssetKey(["incident_api", name])
+        return job.execute_in_process(
+            asset_selection=[key], instance=instance, raise_on_error=False
+        )
+
+    assert run("users").success
+    assert {r.resource for r in api.requests if r.resource} == {"users"}
+    api.forbid("users")
+    assert not run("users").success
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars", "pandas"])
+def test_frames_of_every_library_go_through_the_io_manager(library: str, execute: Execute) -> None:
+    module = importlib.import_module(library)
+    kind = module.Table if library == "pyarrow" else module.DataFrame
+
+    @dg.asset(
+        key_prefix="mine",
+        ins={"it": dg.AssetIn(["incident_api", "users"], metadata={"columns": ["id", "name"]})},
+    )
+    def people(it: kind) -> kind:  # type: ignore[valid-type]
+        assert isinstance(it, kind)
+        return it
+
+    result = execute(assets=[people])
+    assert result.success
+    rows = read_rows("SELECT * FROM mine.people")
+    assert len(rows) == materialised(result)["users"]["dagster/row_count"]
+    assert set(rows[0]) == {"id", "name"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("INCIDENT_API_BASE_URL", "", "INCIDENT_API_BASE_URL is not set"),
+        ("INCIDENT_API_KEY", "", "set INCIDENT_API_KEY"),
+        ("INCIDENT_DUCKDB_PATH", "/proc/none/x.duckdb", "INCIDENT_DUCKDB_PATH"),
+    ],
+)
+def test_bad_settings_fail_the_run_with_one_message(
+    variable: str, value: str, text: str, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = execute()
+    assert not result.success
+    failures = [event for event in result.all_events if event.is_step_failure]
+    assert [event.step_key for event in failures] == ["sync"]
+    assert text in str(failures[0].event_specific_data.error)
+
+
+def test_the_key_is_in_no_event(
+    api: DemoApi, execute: Execute, instance: dg.DagsterInstance
+) -> None:
+    api.forbid("workflows")
+    result = execute()
+    for entry in instance.all_logs(result.run_id):
+        assert KEY not in entry.to_json()
+
+
+def test_job_execute_is_a_plain_command(api: DemoApi) -> None:
+    result = run_command(
+        "dagster", "job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all"
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert count_rows() == {name: len(api.rows(name)) for name in NAMES}
+    assert KEY not in result.stdout + result.stderr

@@ -1,0 +1,80 @@
+"""The definitions: loadable with no setting at all, and everything made from the one table."""
+
+import dagster as dg
+import pytest
+
+from incident_assets.assets.translator import API_KEY, raw_key
+from incident_assets.build import build_definitions
+from incident_assets.source.endpoints import ENDPOINTS, Endpoint
+from incident_assets.source.tables import build_columns
+from incident_assets_tests.conftest import NAMES, run_command
+
+JOBS = {
+    "sync_live": {e.name for e in ENDPOINTS if e.group == "live"},
+    "sync_reference": {e.name for e in ENDPOINTS if e.group == "reference"},
+    "sync_all": set(NAMES),
+}
+
+
+def test_definitions_load_without_any_setting() -> None:
+    dg.Definitions.validate_loadable(build_definitions())
+
+
+def test_each_call_builds_fresh_objects() -> None:
+    first, second = build_definitions(), build_definitions()
+    assert first.resources["duckdb"] is not second.resources["duckdb"]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_each_resource_is_one_described_asset(endpoint: Endpoint) -> None:
+    spec = build_definitions().resolve_asset_graph().get(raw_key(endpoint.name))
+    assert spec.group_name == endpoint.group
+    assert spec.parent_keys == {API_KEY}
+    assert spec.description and endpoint.grain in spec.description
+    assert spec.owners and spec.kinds == {"dlt", "duckdb"}
+    schema = spec.metadata["dagster/column_schema"].value
+    assert [column.name for column in schema.columns] == [
+        column.name for column in build_columns(endpoint)
+    ]
+    assert all(column.description for column in schema.columns)
+
+
+def test_no_phantom_upstream() -> None:
+    keys = build_definitions().resolve_asset_graph().get_all_asset_keys()
+    log = dg.AssetKey(["incident_sync", "log"])
+    assert keys == {API_KEY, log, *(raw_key(name) for name in NAMES)}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_select_their_groups_and_the_log(job: str) -> None:
+    selected = build_definitions().resolve_job_def(job).asset_layer.executable_asset_keys
+    raw = {key.path[-1] for key in selected if key.path[0] == "incident_api"}
+    assert raw == JOBS[job]
+    assert dg.AssetKey(["incident_sync", "log"]) in selected
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_each_job_has_a_schedule_that_is_off(job: str) -> None:
+    schedule = build_definitions().resolve_schedule_def(f"{job}_schedule")
+    assert schedule.job_name == job
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(instance=instance)
+        assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
+
+
+def test_the_source_loads_without_dagster() -> None:
+    code = "import sys; import incident_assets.source.sync; print('dagster' in sys.modules)"
+    import subprocess
+
+    result = subprocess.run([__import__("sys").executable, "-c", code], capture_output=True)
+    assert result.stdout.strip() == b"False", result.stderr
+
+
+def test_importing_the_definitions_writes_nothing(tmp_path: object) -> None:
+    result = run_command("dagster", "definitions", "validate", "-m", "incident_assets.definitions")
+    assert result.returncode == 0, result.stderr
+    from pathlib import Path
+
+    left = {path.name for path in Path.cwd().rglob("*") if path.is_file()}
+    assert not {name for name in left if "duckdb" in name or "dlt" in name}
