@@ -1,6 +1,7 @@
 """The commands of the README, run as their users run them."""
 
 import ast
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from incident_assets.demo.load import QUERIES
 from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings
 from incident_assets_tests.conftest import KEY, NAMES, run_command
 
 
@@ -77,3 +79,12 @@ def test_every_module_says_what_belongs_there() -> None:
 def test_lock_files_name_no_address() -> None:
     for path in (Path(__file__).parents[1] / "locks").glob("*.txt"):
         assert "://" not in path.read_text()
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for setting in dataclasses.fields(Settings):
+        default = setting.default if setting.default != "" else ""
+        cells = (setting.metadata["env"], f"{default}", setting.metadata["meaning"])
+        row = "| {} | {} | {} |".format(*cells).replace("|  |", "| |")
+        assert row in readme

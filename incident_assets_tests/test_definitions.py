@@ -32,7 +32,7 @@ def test_each_resource_is_one_described_asset(endpoint: Endpoint) -> None:
     assert spec.parent_keys == {API_KEY}
     assert spec.description and endpoint.grain in spec.description
     assert spec.owners and spec.kinds == {"dlt", "duckdb"}
-    schema = spec.metadata["dagster/column_schema"].value
+    schema = spec.metadata["dagster/column_schema"]
     assert [column.name for column in schema.columns] == [
         column.name for column in build_columns(endpoint)
     ]
@@ -58,8 +58,7 @@ def test_each_job_has_a_schedule_that_is_off(job: str) -> None:
     schedule = build_definitions().resolve_schedule_def(f"{job}_schedule")
     assert schedule.job_name == job
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance=instance)
+    with dg.instance_for_test() as instance, dg.build_schedule_context(instance) as context:
         assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
 
 

@@ -28,16 +28,16 @@ QUERIES = {
     ),
     "What is going on right now": (
         "SELECT reference, name, incident_status->>'name' AS status FROM incident_api.incidents "
-        "WHERE incident_status->>'category' IN ('triage', 'live') AND mode = 'standard' "
+        "WHERE (incident_status->>'category') IN ('triage', 'live') AND mode = 'standard' "
         "ORDER BY created_at DESC LIMIT 10"
     ),
     "Hours from Reported to Resolved, by month (into a JSON column)": (
         "WITH moments AS (SELECT id, created_at, unnest(incident_timestamp_values::JSON[]) AS m "
         "FROM incident_api.incidents), pivoted AS (SELECT id, min(created_at) AS created_at, "
         "max((m->'value'->>'value')::TIMESTAMPTZ) FILTER "
-        "(m->'incident_timestamp'->>'name' = 'Reported') AS reported, "
+        "((m->'incident_timestamp'->>'name') = 'Reported') AS reported, "
         "max((m->'value'->>'value')::TIMESTAMPTZ) FILTER "
-        "(m->'incident_timestamp'->>'name' = 'Resolved') AS resolved FROM moments GROUP BY id) "
+        "((m->'incident_timestamp'->>'name') = 'Resolved') AS resolved FROM moments GROUP BY id) "
         "SELECT strftime(created_at, '%Y-%m') AS month, count(resolved) AS resolved, "
         "round(median(epoch(resolved - reported)) / 3600, 1) AS median_hours FROM pivoted "
         "GROUP BY 1 ORDER BY 1"
@@ -48,7 +48,7 @@ QUERIES = {
     ),
     "Who posts the most updates": (
         "SELECT updater->'user'->>'name' AS responder, count(*) AS updates "
-        "FROM incident_api.incident_updates WHERE updater->'user' IS NOT NULL "
+        "FROM incident_api.incident_updates WHERE (updater->'user') IS NOT NULL "
         "GROUP BY ALL ORDER BY updates DESC LIMIT 10"
     ),
 }
