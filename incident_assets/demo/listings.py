@@ -44,8 +44,10 @@ class Listed:
     meta: dict[str, Any] | None
 
 
-def list_page(account: Account, resource: str, query: Query, sees_private: bool) -> Listed:
-    """Return a page of a resource. Raises InvalidRequest for parameters the API refuses."""
+def select_rows(
+    account: Account, resource: str, query: Query, sees_private: bool
+) -> dict[str, Row]:
+    """Return all rows that match, by id and in order. Raises InvalidRequest as the API would."""
     rows = _see(account, resource, sees_private)
     if resource in ("actions", "follow_ups"):
         rows = _filter_tasks(account, rows, query)
@@ -55,15 +57,20 @@ def list_page(account: Account, resource: str, query: Query, sees_private: bool)
         rows = list(reversed(_match(rows, query, "incident_id")))
     elif resource == "incidents":
         rows = _filter_incidents(account, rows, query)
+    return {row["id"]: row for row in rows}
+
+
+def cut_page(resource: str, selected: dict[str, Row], query: Query) -> Listed:
+    """Return the page that the query asks for. Raises InvalidRequest as the API would."""
+    rows = list(selected.values())
     if resource not in LARGEST_PAGE:
         return Listed(rows, None)
     size = _read_size(resource, query)
     start = 0
     if after := query.get("after"):
-        ids = {row["id"]: number for number, row in enumerate(rows, 1)}
-        if after[0] not in ids:
+        if after[0] not in selected:
             raise InvalidRequest("after: no such cursor")
-        start = ids[after[0]]
+        start = list(selected).index(after[0]) + 1
     page = rows[start : start + size]
     meta: dict[str, Any] = {"page_size": size}
     if resource in WITH_TOTAL:

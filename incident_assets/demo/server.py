@@ -19,7 +19,7 @@ import orjson
 
 from incident_assets.demo.account import Account, Row, make_id
 from incident_assets.demo.faults import Answer, Fault, error_body
-from incident_assets.demo.listings import PATHS, InvalidRequest, Query, list_page
+from incident_assets.demo.listings import PATHS, InvalidRequest, Query, cut_page, select_rows
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class DemoApi:
         self._prefix = prefix
         self._lock = threading.RLock()
         self._pages: dict[tuple[str, str, bool], bytes] = {}
+        self._selections: dict[tuple[str, str, bool], dict[str, Row]] = {}
         self._stopping = threading.Event()
         self._number = 0
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -155,20 +156,20 @@ class DemoApi:
             self.account.rows[resource][identifier] = {
                 name: value for name, value in row.items() if value is not ...
             }
-            self._pages.clear()
+            self._forget()
             return self.account.rows[resource][identifier]
 
     def remove(self, resource: str, identifier: str) -> None:
         """Delete a row, which the API announces nowhere."""
         with self._lock:
             del self.account.rows[resource][identifier]
-            self._pages.clear()
+            self._forget()
 
     def empty(self, resource: str) -> None:
         """Delete all rows of a resource."""
         with self._lock:
             self.account.rows[resource].clear()
-            self._pages.clear()
+            self._forget()
 
     def add(self, resource: str, row: Row | None = None, **fields: Any) -> Row:
         """Add a row; without one, a copy of the newest with an id of its own and created now."""
@@ -180,8 +181,12 @@ class DemoApi:
                 row["id"] = make_id(resource, 1_000_000 + self._number)
                 row |= {n: self._now() for n in ("created_at", "updated_at") if n in row}
             rows[row["id"]] = row | fields
-            self._pages.clear()
+            self._forget()
             return rows[row["id"]]
+
+    def _forget(self) -> None:
+        self._pages.clear()
+        self._selections.clear()
 
     def _now(self) -> str:
         return f"{datetime.fromtimestamp(self.clock(), UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -224,7 +229,7 @@ class DemoApi:
     def _render(self, resource: str, query: str) -> bytes:
         key = (resource, query, self.sees_private)
         if key not in self._pages:
-            page = list_page(self.account, resource, parse_qs(query), self.sees_private)
+            page = cut_page(resource, self._select(resource, parse_qs(query)), parse_qs(query))
             body: Row = {resource: page.rows}
             if page.meta is not None:
                 body["pagination_meta"] = page.meta
@@ -233,6 +238,14 @@ class DemoApi:
             except TypeError:  # numbers beyond 64 bits, or half a character
                 self._pages[key] = json.dumps(body).encode()
         return self._pages[key]
+
+    def _select(self, resource: str, query: Query) -> dict[str, Row]:
+        # A walk asks for the same rows page after page.
+        filters = {n: v for n, v in query.items() if n not in ("after", "page_size")}
+        key = (resource, str(filters), self.sees_private)
+        if key not in self._selections:
+            self._selections[key] = select_rows(self.account, resource, filters, self.sees_private)
+        return self._selections[key]
 
     def _limit(self, resource: str | None) -> tuple[dict[str, str], Answer | None]:
         with self._lock:
