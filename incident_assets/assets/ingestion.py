@@ -49,7 +49,7 @@ def build_ingestion() -> dg.AssetsDefinition:
         names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
         try:
             settings = duckdb.apply_to(api.read_settings())
-            with open_sync(settings, names, context.run_id) as run:
+            with open_sync(settings, names, context.run.run_id) as run:
                 _load(context, dlt, run)
                 outcomes = run.conclude()
         except DatabaseBusy as error:

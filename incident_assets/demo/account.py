@@ -5,6 +5,7 @@ same arguments give the same bytes, and ids do not depend on the day.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,54 +29,13 @@ RESOURCES = (
     "incidents",
 )
 SPAN = timedelta(days=548)
-FIRST = [
-    "Ada",
-    "Ben",
-    "Chi",
-    "Dana",
-    "Emre",
-    "Fatou",
-    "Goran",
-    "Hana",
-    "Iris",
-    "Jun",
-    "Kofi",
-    "Lena",
-    "Mina",
-    "Noor",
-    "Otto",
-    "Pia",
-    "Rui",
-    "Siv",
-]
-LAST = [
-    "Abel",
-    "Brandt",
-    "Costa",
-    "Duval",
-    "Eriksen",
-    "Farah",
-    "Garcia",
-    "Huang",
-    "Ito",
-    "Jansen",
-    "Khan",
-    "Lopez",
-    "Møller",
-    "Novak",
-]
-SERVICES = [
-    "checkout",
-    "search",
-    "login",
-    "billing",
-    "mail",
-    "ledger",
-    "uploads",
-    "gateway",
-    "reports",
-    "webhooks",
-]
+FIRST = (
+    "Ada Ben Chi Dana Emre Fatou Goran Hana Iris Jun Kofi Lena Mina Noor Otto Pia Rui Siv".split()
+)
+LAST = (
+    "Abel Brandt Costa Duval Eriksen Farah Garcia Huang Ito Jansen Khan Lopez Møller Novak".split()
+)
+SERVICES = "checkout search login billing mail ledger uploads gateway reports webhooks".split()
 SYMPTOMS = (
     "errors in {}",
     "{} is slow",
@@ -125,6 +85,15 @@ FIELDS = (
     ("Customers hit", "numeric"),
     ("Root cause", "text"),
     ("Ticket", "link"),
+    ("Owner", "single_select"),  # an entry of the catalog type Team
+)
+TEAMS = ("Platform", "Payments", "Storefront", "Data", "Mobile")
+TYPES = ("Default", "Security", "Data")
+PRIORITIES = ("Urgent", "High", "Low")
+DURATIONS = (
+    ("Time to acknowledge", "Reported", "Accepted"),
+    ("Time to fix", "Impact started", "Fixed"),
+    ("Time to resolve", "Impact started", "Resolved"),
 )
 
 
@@ -213,12 +182,13 @@ class _Generator:
         for name, kind in ROLES:
             role = {"name": name, "role_type": kind, "description": name, "instructions": ""}
             self.add("incident_roles", {**role, "shortform": name.split()[0].lower()}, self.since)
-        for name in ("Service", "Team", "Customer", "Region"):
+        for name in ("Service", "Team", "Customer", "Region", "Product", "Vendor"):
             self.add("catalog_types", self._catalog_type(name), self.since)
         for name, kind in FIELDS:
-            self.add(
-                "custom_fields", {"name": name, "description": "", "field_type": kind}, self.since
-            )
+            definition: Row = {"name": name, "description": "", "field_type": kind}
+            if name == "Owner":
+                definition["catalog_type_id"] = make_id("catalog_types", 2)
+            self.add("custom_fields", definition, self.since)
         for number in range(6):
             self.add("workflows", self._workflow(number))
         for number in range(28):
@@ -345,6 +315,15 @@ class _Generator:
         }
         if ending != "triage":
             row["severity"] = severities[rank]
+            row["incident_type"] = self._incident_type(chance.choices(range(3), (80, 12, 8))[0])
+            row["duration_metrics"] = [
+                self._measure(number, moments) for number in range(len(DURATIONS))
+            ]
+        if rank > 2:
+            row["external_issue_reference"] = self._issue(number)
+            row["call_url"] = f"https://calls.example.com/{number + 1}"
+        if row["has_debrief"]:
+            row["postmortem_document_url"] = f"https://docs.example.com/{number + 1}"
         if chance.random() < 0.9:
             working, sleeping = chance.randrange(10, 300), chance.randrange(0, 40)
             row["workload_minutes_working"] = working
@@ -401,22 +380,69 @@ class _Generator:
     def _embedded_role(role: Row) -> Row:
         return role
 
+    def _incident_type(self, number: int) -> Row:
+        return {
+            "id": make_id("catalog_types", 800 + number),
+            "name": TYPES[number],
+            "description": f"{TYPES[number]} incidents",
+            "is_default": number == 0,
+            "private_incidents_only": TYPES[number] == "Security",
+            "create_in_triage": "optional",
+            "created_at": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
+            "updated_at": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+    @staticmethod
+    def _measure(number: int, moments: dict[str, datetime]) -> Row:
+        name, start, end = DURATIONS[number]
+        measured: Row = {
+            "duration_metric": {"id": make_id("incident_timestamps", 500 + number), "name": name},
+            "status": "timestamps_missing",
+        }
+        if start in moments and end in moments:
+            seconds = int((moments[end] - moments[start]).total_seconds())
+            # The API leaves a stale number beside every status but success.
+            measured |= {
+                "status": "success" if seconds >= 0 else "invalid_timestamps",
+                "value_seconds": abs(seconds),
+            }
+        return measured
+
+    @staticmethod
+    def _issue(number: int) -> Row:
+        return {
+            "provider": ("jira", "github", "linear")[number % 3],
+            "issue_name": f"OPS-{number + 1}",
+            "issue_permalink": f"https://tickets.example.com/OPS-{number + 1}",
+        }
+
+    @staticmethod
+    def _team(name: str) -> Row:
+        return {"id": make_id("catalog_types", 700 + TEAMS.index(name)), "name": name}
+
     def _field_entries(self, service: str) -> list[Row]:
-        values: tuple[Row, ...] = (
-            {"value_option": {"id": f"o-{service}", "value": service, "sort_key": 1}},
-            {"value_text": service},
-            {"value_numeric": str(self.chance.randrange(5000))},
-            {"value_text": "A deploy, most likely"},
-            {"value_link": "https://tickets.example.com/1"},
+        chance, definitions = self.chance, self.listed("custom_fields")
+
+        def option(field: int, names: Sequence[str], value: str) -> Row:
+            owner, key = definitions[field]["id"], names.index(value)
+            chosen = {"id": f"{owner}-{key}", "custom_field_id": owner}
+            return {"value_option": {**chosen, "value": value, "sort_key": key}}
+
+        owner = TEAMS[SERVICES.index(service) % len(TEAMS)]
+        hit = [owner, *chance.sample([t for t in TEAMS if t != owner], chance.randrange(3))]
+        values: tuple[list[Row], ...] = (
+            [option(0, SERVICES, service)],
+            [option(1, TEAMS, team) for team in hit],
+            [{"value_numeric": str(chance.randrange(5000))}],
+            [{"value_text": "A deploy, most likely"}],
+            [{"value_link": "https://tickets.example.com/1"}],
+            [{"value_catalog_entry": self._team(owner)}],
         )
         entries = []
-        for definition, value in zip(self.listed("custom_fields"), values, strict=True):
-            option = value.get("value_option")
-            if isinstance(option, dict):
-                option["custom_field_id"] = definition["id"]
-            custom = {k: definition[k] for k in ("id", "name", "description", "field_type")}
+        for definition, value in zip(definitions, values, strict=True):
+            custom: Row = {k: definition[k] for k in ("id", "name", "description", "field_type")}
             custom["options"] = []
-            shown = [value] if self.chance.random() < 0.8 else []
+            shown = value if chance.random() < 0.8 else []
             entries.append({"custom_field": custom, "values": shown})
         return entries
 
@@ -460,6 +486,12 @@ class _Generator:
             for number in range(total - count + 1, total + 1)
         ]
 
+    @staticmethod
+    def _priority(number: int) -> Row:
+        name = PRIORITIES[number]
+        identifier = make_id("severities", 600 + number)
+        return {"id": identifier, "name": name, "description": "", "rank": number}
+
     def _add_tasks(self, incident: Row, at: datetime) -> None:
         chance = self.chance
         for resource, count in (("actions", 2), ("follow_ups", 1)):
@@ -478,6 +510,12 @@ class _Generator:
                     task["assignee"] = self._person(person)
                 if resource == "follow_ups":
                     task |= {"title": "Make it impossible to happen again", "labels": ["demo"]}
+                    if chance.random() < 0.7:
+                        task["assignee_team"] = self._team(chance.choice(TEAMS))
+                    if chance.random() < 0.5:
+                        task["priority"] = self._priority(chance.randrange(len(PRIORITIES)))
+                    if chance.random() < 0.4:
+                        task["external_issue_reference"] = self._issue(chance.randrange(10_000))
                 row = self.add(resource, task, at)
                 if status == "completed":
                     done = min(at + timedelta(days=chance.randrange(1, 60)), self.until)
