@@ -11,6 +11,7 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 
 from incident_assets.assets.ingestion import build_ingestion
+from incident_assets.assets.publish import build_published_copy
 from incident_assets.assets.translator import API_KEY
 from incident_assets.checks.outcome import build_outcome_check
 from incident_assets.jobs import build_jobs
@@ -39,6 +40,7 @@ def build_definitions(
                 description="The incident-management API that everything is read from.",
             ),
             build_ingestion(),
+            build_published_copy(),
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
         asset_checks=[build_outcome_check(), *checks],

@@ -33,6 +33,9 @@ class Settings:
     duckdb_path: str = _setting(
         "INCIDENT_DUCKDB_PATH", "data/incidents.duckdb", "DuckDB database that is written"
     )
+    published: str = _setting(
+        "INCIDENT_PUBLISHED_PATH", "", "Copy to read from; unset, beside the database"
+    )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use"
     )
@@ -42,6 +45,12 @@ class Settings:
     read_timeout: float = _setting(
         "INCIDENT_READ_TIMEOUT", 30.0, "Seconds of silence after which a response is given up"
     )
+    request_timeout: float = _setting(
+        "INCIDENT_REQUEST_TIMEOUT", 120.0, "Seconds after which a response still coming is cut off"
+    )
+    sync_deadline: float = _setting(
+        "INCIDENT_SYNC_DEADLINE", 14400.0, "Seconds after which what is not whole yet is given up"
+    )
     backoff: float = _setting(
         "INCIDENT_RETRY_BACKOFF", 2.0, "Seconds before the first of three retries, then doubled"
     )
@@ -50,6 +59,13 @@ class Settings:
     def database(self) -> Path:
         """Path of the DuckDB database."""
         return Path(self.duckdb_path)
+
+    @property
+    def published_copy(self) -> Path:
+        """Path of the copy to read from: `<name>.published.duckdb` unless it is set."""
+        if self.published:
+            return Path(self.published)
+        return self.database.with_name(f"{self.database.stem}.published{self.database.suffix}")
 
     def require_base_url(self) -> str:
         """Return the base URL without a trailing slash. Raises SettingError if it cannot be one."""

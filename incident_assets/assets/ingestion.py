@@ -13,13 +13,8 @@ from dagster_dlt import DagsterDltResource
 from incident_assets.assets.translator import IncidentTranslator, build_raw_specs, raw_key
 from incident_assets.checks.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
 from incident_assets.resources.api import ApiResource
-from incident_assets.resources.duckdb import DuckDBResource
-from incident_assets.settings import SettingError
-from incident_assets.source.database import DatabaseBusy, DatabaseError
+from incident_assets.resources.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.source.sync import Outcome, Sync, open_sync
-
-# For a busy database alone; failures of the API are retried by the transport, request by request.
-BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
@@ -47,15 +42,12 @@ def build_ingestion() -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Any]]:
         selected = context.selected_asset_keys
         names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
-        try:
-            settings = duckdb.apply_to(api.read_settings())
-            with open_sync(settings, names, context.run.run_id) as run:
-                _load(context, dlt, run)
-                outcomes = run.conclude()
-        except DatabaseBusy as error:
-            raise dg.Failure(str(error)) from None
-        except (SettingError, DatabaseError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+        with (
+            explain_errors(),
+            open_sync(duckdb.apply_to(api.read_settings()), names, context.run.run_id) as run,
+        ):
+            _load(context, dlt, run)
+            outcomes = run.conclude()
         yield from (_report(outcome) for outcome in outcomes if not outcome.failure)
         if LOG_KEY in selected:
             failed = [outcome.resource for outcome in outcomes if outcome.failure]

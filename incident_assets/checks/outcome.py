@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from incident_assets.resources.duckdb import DuckDBResource
+from incident_assets.resources.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.source.sync import LOG_SCHEMA
 
 LOG_KEY = dg.AssetKey([LOG_SCHEMA, "log"])
@@ -27,11 +27,15 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
                 description="Every resource of the last sync could be read and has landed.",
             )
         ],
+        retry_policy=BUSY_POLICY,
     )
     def every_resource_loaded(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.AssetCheckResult]:
-        with duckdb.connect(read_only=True, purpose="checking the sync log") as connection:
+        with (
+            explain_errors(),
+            duckdb.connect(read_only=True, purpose="checking the sync log") as connection,
+        ):
             rows = connection.execute(
                 f"SELECT resource, error FROM {LOG_SCHEMA}.log WHERE run_id = "
                 f"(SELECT max_by(run_id, finished_at) FROM {LOG_SCHEMA}.log) ORDER BY resource"

@@ -17,7 +17,7 @@ from incident_assets.demo.place import (
 
 def main() -> int:
     """Serve the UI until Ctrl-C and return the exit code."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = prepare_folder()
     port = _find_free_port()
     command = ["dev", "-m", "incident_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]

@@ -13,10 +13,26 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 
-from incident_assets.settings import Settings, read_settings
-from incident_assets.source.database import open_database
+from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.source.database import DatabaseBusy, DatabaseError, open_database
 
 DEFAULT_SCHEMA = "main"
+# For a busy database alone; failures of the API are retried by the transport, request by request.
+BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
+
+
+@contextmanager
+def explain_errors() -> Iterator[None]:
+    """Turn what is wrong with settings or database into one clear failure of the step.
+
+    Only a busy database is worth another try, by the step's retry policy.
+    """
+    try:
+        yield
+    except DatabaseBusy as error:
+        raise dg.Failure(str(error)) from None
+    except (SettingError, DatabaseError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 class DuckDBResource(dg.ConfigurableResource[Any]):

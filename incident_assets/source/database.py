@@ -4,6 +4,7 @@ The lock is an OS file lock beside the database, which the kernel frees when its
 What is written into the file is decided elsewhere.
 """
 
+import errno
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two tries
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 class DatabaseError(Exception):
@@ -94,16 +96,43 @@ def _connect(
                 raise DatabaseBusy(
                     f"{path} (INCIDENT_DUCKDB_PATH) is open in another program for more than "
                     f"{timeout:g} s (INCIDENT_LOCK_TIMEOUT): close it there, then try again. "
-                    f"{_first_line(error)}"
+                    f"{read_first_line(error)}"
                 ) from None
             if not waited:
-                log.info("waiting up to %g s for %s: %s", timeout, path, _first_line(error))
+                log.info("waiting up to %g s for %s: %s", timeout, path, read_first_line(error))
             waited = True
             time.sleep(POLL)
         else:
             if not read_only:
                 path.chmod(0o600)
             return connection
+
+
+@contextmanager
+def explain_storage_failures(path: Path) -> Iterator[None]:
+    """Turn a full or failing disk, wherever it shows in the block, into one DatabaseError."""
+    try:
+        yield
+    except Exception as error:
+        reason = _find_storage_failure(error)
+        if reason is None:
+            raise
+        raise DatabaseError(
+            f"the disk of {path} (INCIDENT_DUCKDB_PATH) or of its working folder failed: "
+            f"{read_first_line(reason)}. Make room or repair it, then sync again; what the "
+            "database held before is kept"
+        ) from None
+
+
+def _find_storage_failure(error: BaseException | None) -> BaseException | None:
+    # dlt wraps what went wrong in several errors of its own, some of which keep only the text.
+    while error is not None:
+        if isinstance(error, duckdb.IOException) or getattr(error, "errno", None) in DISK_ERRORS:
+            return error
+        if any(os.strerror(number) in str(error) for number in DISK_ERRORS):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def make_private_folder(path: Path) -> None:
@@ -114,12 +143,13 @@ def make_private_folder(path: Path) -> None:
 
 def _unusable(path: Path, error: Exception) -> DatabaseError:
     return DatabaseError(
-        f"{path} (INCIDENT_DUCKDB_PATH) cannot be used as a database: {_first_line(error)}. "
+        f"{path} (INCIDENT_DUCKDB_PATH) cannot be used as a database: {read_first_line(error)}. "
         "Give a path that can be written, to a DuckDB database or to nothing yet"
     )
 
 
-def _first_line(error: Exception) -> str:
+def read_first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop."""
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
 
 

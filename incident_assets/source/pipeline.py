@@ -17,10 +17,11 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from incident_assets.settings import Settings
 from incident_assets.source.endpoints import Column, Endpoint
+from incident_assets.source.keys import LazyBearerAuth
 from incident_assets.source.listing import Listing
 from incident_assets.source.pagination import VariantPaginator
 from incident_assets.source.tables import build_columns
-from incident_assets.source.transport import LazyBearerAuth, PagedResponse, build_session
+from incident_assets.source.transport import PagedResponse, build_session
 
 PIPELINE_NAME = "incident_assets"
 RAW_SCHEMA = "incident_api"

@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlt.sources.helpers.requests import Client
 from requests.exceptions import RequestException
 
 from incident_assets.settings import SettingError, Settings
 from incident_assets.source.database import DatabaseError, open_database
 from incident_assets.source.endpoints import ENDPOINTS, Endpoint
+from incident_assets.source.failures import describe_failure
+from incident_assets.source.keys import resolve_key
 from incident_assets.source.pagination import BadPage, read_page
-from incident_assets.source.transport import (
-    LazyBearerAuth,
-    describe_failure,
-    read_identity,
-    resolve_key,
-)
+from incident_assets.source.transport import ask_once, read_identity
 
 
 @dataclass(frozen=True)
@@ -56,15 +52,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _try_resource(settings: Settings, endpoint: Endpoint) -> Finding:
-    client = Client(
-        request_timeout=(settings.connect_timeout, settings.read_timeout), request_max_attempts=1
-    )
     size = {} if endpoint.page_size is None else {"page_size": "1"}
     try:
-        response = client.get(
-            settings.require_base_url() + endpoint.path, params=size, auth=LazyBearerAuth()
-        )
-        read_page(endpoint, response)
+        read_page(endpoint, ask_once(settings, endpoint.path, **size))
     except (RequestException, BadPage) as error:
         return Finding(endpoint.name, False, str(describe_failure(error, settings)))
     return Finding(endpoint.name, True, "readable")

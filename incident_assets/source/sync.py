@@ -19,11 +19,16 @@ import dlt
 import duckdb
 
 from incident_assets.settings import Settings
-from incident_assets.source.database import DatabaseError, open_database
+from incident_assets.source.database import (
+    DatabaseError,
+    explain_storage_failures,
+    open_database,
+)
 from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
+from incident_assets.source.keys import resolve_key
 from incident_assets.source.listing import Failure, Listing
 from incident_assets.source.pipeline import RAW_SCHEMA, build_pipeline, build_source
-from incident_assets.source.transport import Identity, read_identity, resolve_key
+from incident_assets.source.transport import Identity, read_identity
 
 log = logging.getLogger(__name__)
 
@@ -140,14 +145,15 @@ def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator
         with _working_folder(path) as folder, _dlt_settings():
             wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
-            yield Sync(
-                run_id=run_id,
-                started=datetime.now(UTC),
-                connection=connection,
-                listings=listings,
-                source=build_source(settings, listings),
-                pipeline=build_pipeline(connection, folder / "dlt"),
-            )
+            with explain_storage_failures(path):
+                yield Sync(
+                    run_id=run_id,
+                    started=datetime.now(UTC),
+                    connection=connection,
+                    listings=listings,
+                    source=build_source(settings, listings),
+                    pipeline=build_pipeline(connection, folder / "dlt"),
+                )
 
 
 def check_account(
@@ -197,7 +203,12 @@ def _working_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
-    with dlt.config.values({"extract.workers": len(ENDPOINTS), "runtime.dlthub_telemetry": False}):
+    values = {
+        "extract.workers": len(ENDPOINTS),
+        "load.truncate_staging_dataset": True,  # or every row stays in the file twice
+        "runtime.dlthub_telemetry": False,
+    }
+    with dlt.config.values(values):
         yield
 
 
