@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,19 @@ def run_command(
         text=True,
         timeout=timeout,
     )
+
+
+@contextmanager
+def hold_database(path: Path) -> Iterator[int]:
+    """Keep a database open in another process, whose number is given."""
+    hold = (
+        "import sys; from pathlib import Path\n"
+        "from incident_assets.source.database import open_database\n"
+        f"with open_database(Path({str(path)!r}), 1, 'nightly sync'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        yield holder.pid

@@ -49,7 +49,9 @@ def parse_instant(text: str) -> datetime | None:
     if digits[6:].strip("0"):
         return None
     try:
-        instant = datetime.fromisoformat(head + dot + digits[:6] + tail[len(digits) :])
+        instant = datetime.fromisoformat(
+            head.upper() + dot + digits[:6] + tail[len(digits) :].upper()
+        )
     except ValueError:
         return None
     return instant.astimezone(UTC) if instant.tzinfo else None

@@ -42,19 +42,26 @@ Effect = Callable[[Connection, Answer], Answer | None]
 
 @dataclass
 class Fault:
-    """An effect on chosen requests: of a resource (None: any), by their number from 1, or all."""
+    """An effect on chosen requests: of a resource (None: any), by their number from 1, or all.
+
+    `path` chooses requests that are of no resource.
+    """
 
     effect: Effect
     resource: str | None = None
+    path: str | None = None
     nth: int | None = None
     every: int | None = None
     first: int | None = None
     last_page: bool = False
     seen: int = 0
 
-    def hits(self, resource: str | None, answer: Answer) -> bool:
+    def hits(self, resource: str | None, path: str, answer: Answer) -> bool:
         """Count a request and say whether the fault hits it."""
-        if self.resource not in (None, resource) or (self.resource is None and resource is None):
+        if self.path is not None or resource is None:
+            if self.path != path:
+                return False
+        elif self.resource not in (None, resource):
             return False
         self.seen += 1
         if self.last_page and b'"after":' in answer.body:
@@ -122,13 +129,13 @@ def hang(seconds: float) -> Effect:
     return effect
 
 
-def drip(interval: float) -> Effect:
-    """Send the head, then a byte per interval until one side gives up."""
+def drip(interval: float, head: bool = True) -> Effect:
+    """Send the head, unless that drips too, then a byte per interval until one side gives up."""
 
     def effect(connection: Connection, answer: Answer) -> None:
         connection.close_connection = True
         connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-        connection.wfile.write(b"Content-Length: 1000000\r\n\r\n")
+        connection.wfile.write(b"Content-Length: 1000000\r\n\r\n" if head else b"X-Drip: ")
         try:
             while not connection.is_stopping():
                 connection.wfile.write(b" ")

@@ -36,15 +36,16 @@ class Request:
 
 
 class Bucket:
-    """A token bucket that refills evenly over a minute."""
+    """A token bucket that refills evenly over its window of so many seconds."""
 
-    def __init__(self, size: int, clock: Callable[[], float]):
-        self.size, self.tokens, self._clock, self._at = size, float(size), clock, clock()
+    def __init__(self, size: int, window: float, clock: Callable[[], float]):
+        self.size, self.window, self.tokens = size, window, float(size)
+        self._clock, self._at = clock, clock()
 
     def take(self) -> bool:
         """Take a token if there is one."""
         now = self._clock()
-        self.tokens = min(self.size, self.tokens + (now - self._at) * self.size / 60)
+        self.tokens = min(self.size, self.tokens + (now - self._at) * self.size / self.window)
         self._at = now
         if self.tokens < 1:
             return False
@@ -53,7 +54,7 @@ class Bucket:
 
     def seconds_to_next(self) -> float:
         """Return the time until a token is there again."""
-        return max(0.0, (1 - self.tokens) * 60 / self.size)
+        return max(0.0, (1 - self.tokens) * self.window / self.size)
 
 
 class DemoApi:
@@ -70,6 +71,7 @@ class DemoApi:
         key: str = "demo-key",
         latency_ms: float = 0,
         rate_limit: bool = False,
+        rate_window: float = 60,
         prefix: str = "",
         clock: Callable[[], float] = time.time,
     ):
@@ -81,7 +83,10 @@ class DemoApi:
         self.sees_private = True
         self.retry_after_as_date = False
         self.clock = clock
-        self.buckets = {"key": Bucket(1200, clock), "incidents": Bucket(60, clock)}
+        self.buckets = {
+            "key": Bucket(1200, rate_window, clock),
+            "incidents": Bucket(60, rate_window, clock),
+        }
         self._rate_limit = rate_limit
         self._latency = latency_ms / 1000
         self._prefix = prefix
@@ -256,10 +261,12 @@ class DemoApi:
             left = int(tight.tokens)
             headers = {
                 "X-RateLimit-Limit": f"{tight.size}, "
-                + ", ".join(f"{bucket.size};window=60" for bucket in used),
+                + ", ".join(f"{bucket.size};window={bucket.window:g}" for bucket in used),
                 "X-RateLimit-Remaining": str(left),
                 "X-RateLimit-Used": str(tight.size - left),
-                "X-RateLimit-Reset": str(int(self.clock() + (tight.size - left) * 60 / tight.size)),
+                "X-RateLimit-Reset": str(
+                    int(self.clock() + (tight.size - left) * tight.window / tight.size)
+                ),
             }
             if not empty:
                 return headers, None
@@ -269,10 +276,10 @@ class DemoApi:
             headers["Retry-After"] = as_date if self.retry_after_as_date else str(wait)
             return headers, _error(429, "too_many_requests", "rate_limited", "too many requests")
 
-    def strike(self, resource: str | None, answer: Answer) -> Fault | None:
+    def strike(self, resource: str | None, path: str, answer: Answer) -> Fault | None:
         """Return the first fault that hits this request."""
         with self._lock:
-            hit = [fault for fault in self.faults if fault.hits(resource, answer)]
+            hit = [fault for fault in self.faults if fault.hits(resource, path, answer)]
             return hit[0] if hit else None
 
 
@@ -304,7 +311,7 @@ class _Handler(BaseHTTPRequestHandler):
         api = cast(_Server, self.server).api
         parts = urlsplit(self.path)
         resource, answer = api.answer(parts.path, parts.query, self.headers.get("Authorization"))
-        fault = api.strike(resource, answer)
+        fault = api.strike(resource, parts.path, answer)
         sent = fault.effect(self, answer) if fault else answer
         api.requests.append(
             Request(

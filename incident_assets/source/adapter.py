@@ -143,18 +143,20 @@ class PacedAdapter(HTTPAdapter):
         self._wait_for_turn(listing)
         listing.begin_request()
         seconds = min(self._timeout, max(0.0, self._deadline - time.monotonic()))
+        response = None
         with CutOff.after(seconds) as cut_off:
             try:
                 response = super().send(request, *args, **kwargs)
                 _ = response.content  # read here, where it can be cut off
             except RequestException:
-                self._pacer.release(listing.name)
                 if not cut_off.reached:
+                    self._pacer.release(listing.name)
                     raise
-                self._check_deadline()
-                raise Timeout(
-                    f"no whole answer within {self._timeout:g} s (INCIDENT_REQUEST_TIMEOUT)"
-                ) from None
+        # What was cut off may look like an answer: a head without its end is one to the parser.
+        if response is None or cut_off.reached:
+            self._pacer.release(listing.name)
+            self._check_deadline()
+            raise Timeout(f"no whole answer within {self._timeout:g} s (INCIDENT_REQUEST_TIMEOUT)")
         retry_after = read_retry_after(response)
         self._pacer.learn(listing.name, response.headers, retry_after)
         if retry_after:

@@ -119,20 +119,22 @@ def explain_storage_failures(path: Path) -> Iterator[None]:
             raise
         raise DatabaseError(
             f"the disk of {path} (INCIDENT_DUCKDB_PATH) or of its working folder failed: "
-            f"{read_first_line(reason)}. Make room or repair it, then sync again; what the "
+            f"{reason}. Make room or repair it, then sync again; what the "
             "database held before is kept"
         ) from None
 
 
-def _find_storage_failure(error: BaseException | None) -> BaseException | None:
+def _find_storage_failure(error: BaseException | None) -> str | None:
     # dlt wraps what went wrong in several errors of its own, some of which keep only the text.
+    found = None
     while error is not None:
-        if isinstance(error, duckdb.IOException) or getattr(error, "errno", None) in DISK_ERRORS:
-            return error
-        if any(os.strerror(number) in str(error) for number in DISK_ERRORS):
-            return error
+        if isinstance(error, duckdb.IOException):
+            found = read_first_line(error)
+        for reason in map(os.strerror, DISK_ERRORS):
+            lines = [line for line in str(error).splitlines() if reason in line]
+            found = lines[-1].strip() if lines else found
         error = error.__cause__ or error.__context__
-    return None
+    return found
 
 
 def make_private_folder(path: Path) -> None:

@@ -6,9 +6,10 @@ whole listing has succeeded. Talking to the API and to dlt is elsewhere.
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,6 +70,7 @@ class Listing:
         self._stale: set[int] = set()
         self._spooled = 0
         self._files: list[SpooledFile] = []
+        self._file: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
 
     @property
@@ -149,22 +151,31 @@ class Listing:
             pq.write_table(schema.empty_table(), path)
             yield SpooledFile(path, 0, schema)
 
+    def discard(self) -> None:
+        """Let go of the spool, whatever state it is in; on a full disk an open file takes room."""
+        with suppress(OSError):
+            self._close()
+
     def _write(self, table: pa.Table) -> None:
         # A field that appears on a later page starts a file of its own.
         if self._writer is not None and self._writer.schema != table.schema:
             self._close()
         if self._writer is None:
             path = self._folder / f"{self.name}.{len(self._files)}.parquet"
-            self._writer = pq.ParquetWriter(path, table.schema, compression="none")
+            self._file = path.open("wb")
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="none")
             self._files.append(SpooledFile(path, 0, table.schema))
         self._writer.write_table(table)
         last = self._files[-1]
         self._files[-1] = SpooledFile(last.path, last.rows + table.num_rows, last.schema)
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None and self._file is not None:
+            try:
+                writer.close()
+            finally:
+                self._file.close()
 
 
 def _drop_rows(file: SpooledFile, stale: set[int]) -> SpooledFile:

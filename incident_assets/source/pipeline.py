@@ -113,6 +113,7 @@ def build_pipeline(connection: duckdb.DuckDBPyConnection, folder: Path) -> dlt.P
     return dlt.pipeline(
         PIPELINE_NAME,
         pipelines_dir=str(folder),
-        destination=dlt.destinations.duckdb(connection),
+        # Without this, dlt merges most tables in two commits, and a crash between them loses rows.
+        destination=dlt.destinations.duckdb(connection, supports_transactions=True),
         dataset_name=RAW_SCHEMA,
     )

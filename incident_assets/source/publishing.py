@@ -11,6 +11,7 @@ from pathlib import Path
 from incident_assets.settings import SettingError, Settings
 from incident_assets.source.database import (
     DatabaseError,
+    explain_storage_failures,
     lock_database,
     make_private_folder,
     open_database,
@@ -32,7 +33,10 @@ def publish_database(settings: Settings) -> int:
             "or leave it unset"
         )
     with lock_database(path, settings.lock_timeout, "publishing"):
-        with open_database(path, settings.lock_timeout, "publishing") as connection:
+        with (
+            explain_storage_failures(path),
+            open_database(path, settings.lock_timeout, "publishing") as connection,
+        ):
             connection.execute("CHECKPOINT")
         # Closed before it is read: closing another handle of the file would drop DuckDB's own lock.
         try:

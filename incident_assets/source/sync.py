@@ -7,7 +7,7 @@ typed is in the other modules of this folder.
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,7 +145,7 @@ def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator
         with _working_folder(path) as folder, _dlt_settings():
             wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
-            with explain_storage_failures(path):
+            with _discarding(listings.values()), explain_storage_failures(path):
                 yield Sync(
                     run_id=run_id,
                     started=datetime.now(UTC),
@@ -189,6 +189,15 @@ def _prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
+def _discarding(listings: Iterable[Listing]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for listing in listings:
+            listing.discard()
+
+
+@contextmanager
 def _working_folder(path: Path) -> Iterator[Path]:
     # We hold the lock, so whatever is in there was left by a run that died.
     folder = path.with_name(path.name + ".work")
@@ -205,6 +214,7 @@ def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
         "extract.workers": len(ENDPOINTS),
+        "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
         "runtime.dlthub_telemetry": False,
     }

@@ -26,7 +26,7 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, read_settings
 from incident_assets.source.database import DatabaseBusy, DatabaseError, open_database
 from incident_assets.source.sync import AccountMismatch, Outcome, run_sync
-from incident_assets_tests.conftest import KEY, NAMES, count_rows, read_table
+from incident_assets_tests.conftest import KEY, NAMES, count_rows, hold_database, read_table
 
 Sync = Callable[..., dict[str, Outcome]]
 PAGINATED = ("incident_updates", "users", "schedules", "incidents")
@@ -226,21 +226,9 @@ def test_a_database_that_another_account_filled_is_refused(api: DemoApi, sync: S
 
 
 def test_a_busy_database_names_its_holder_and_is_closed_after_errors(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     path = tmp_path / "x.duckdb"
-    hold = (
-        "import sys, time; from pathlib import Path\n"
-        "from incident_assets.source.database import open_database\n"
-        f"with open_database(Path({str(path)!r}), 1, 'nightly sync'):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout and holder.stdout.readline() == b"held\n"
-        named = f"process {holder.pid} .nightly sync"
+    with hold_database(path) as pid:
+        named = f"process {pid} .nightly sync"
         with pytest.raises(DatabaseBusy, match=named), open_database(path, 0.3, "test"):
             raise AssertionError("two writers")
     with pytest.raises(RuntimeError), open_database(path, 1, "test"):

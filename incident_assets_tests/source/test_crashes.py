@@ -1,0 +1,105 @@
+"""kill -9 at any moment, then a plain rerun: the database is that of an undisturbed run.
+
+The runs are real Dagster runs with their history on disk, in processes of their own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from incident_assets.demo.server import DemoApi
+from incident_assets_tests.killing import (
+    POINTS,
+    kill_after,
+    read_database,
+    run_to_end,
+    start_run,
+)
+
+FEW = ("pages in between", "merge", "after the merges", "publish", "before the rename")
+KILLED = -9
+
+
+class Tally:
+    """Counts kills and reruns, and compares each rerun's database with an undisturbed one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        run_to_end(folder)
+        self.seconds = run_to_end(folder)
+        self.expected = read_database()
+        self.kills = self.reruns = self.differences = 0
+
+    def rerun(self, exit_code: int | None, loaded: bool) -> None:
+        """Compare after a kill, if rows had been `loaded` before; run again, plainly; compare."""
+        self.kills += exit_code == KILLED
+        if loaded:
+            self.differences += read_database(schema="incident_api") != _select_raw(self.expected)
+        run_to_end(self.folder)
+        self.reruns += 1
+        self.differences += read_database() != self.expected
+        self.differences += read_database("data/incidents.published.duckdb") != self.expected
+        left = {path.name for path in Path("data").iterdir()}
+        assert left <= {
+            "incidents.duckdb",
+            "incidents.duckdb.lock",
+            "incidents.published.duckdb",
+        }
+
+    def __str__(self) -> str:
+        return f"{self.kills} kills, {self.reruns} reruns, {self.differences} differences"
+
+
+def kill_everywhere(points: list[str], times: int, api: DemoApi, folder: Path) -> Tally:
+    """Kill at these points and `times` times spread over a run; half of them on a new database."""
+    tally = Tally(folder)
+    for number, point in enumerate(points):
+        loaded = number % 2 == 0 or _remove_data()
+        process = start_run(folder, point=point)
+        process.join(60)
+        assert process.exitcode == KILLED, f"{point} was not reached"
+        tally.rerun(process.exitcode, loaded)
+    for number in range(times):
+        seconds = tally.seconds * (number + 0.5) / times
+        while True:
+            loaded = number % 2 == 0 or _remove_data()
+            if (exit_code := kill_after(seconds, folder)) == KILLED:
+                break
+            seconds *= 0.8  # it was over before
+        tally.rerun(exit_code, loaded)
+    return tally
+
+
+def _remove_data() -> bool:
+    for path in Path("data").iterdir():
+        path.unlink()
+    return False
+
+
+def _select_raw(tables: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: rows for name, rows in tables.items() if name.startswith("incident_api.")}
+
+
+@pytest.mark.fault(
+    "the process is killed (-9), 8 times: by the clock, in a merge, in publishing, before a rename",
+    "the next run needs no person: it clears the dead run's folder and loads everything",
+    "every row, as after an undisturbed run",
+)
+def test_a_killed_run_leaves_nothing_to_repair(
+    api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = kill_everywhere(list(FEW), 3, api, tmp_path)
+    with capsys.disabled():
+        print(f"\n{tally}")
+    assert (tally.kills, tally.reruns, tally.differences) == (8, 8, 0)
+
+
+@pytest.mark.long
+def test_forty_killed_runs_leave_nothing_to_repair(
+    api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = kill_everywhere([*POINTS], 40 - len(POINTS), api, tmp_path)
+    with capsys.disabled():
+        print(f"\n{tally}")
+    assert (tally.kills, tally.reruns, tally.differences) == (40, 40, 0)
