@@ -4,8 +4,9 @@ VENV ?= .venv
 LOCK ?= locks/main.txt
 TESTS ?=
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-all lint lock clean
+.PHONY: help demo demo-ui ui check test test-faults test-all lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +36,13 @@ check: $(VENV)/.ready  ## Say whether your account, key and database are ready
 	@$(BIN)/python -m incident_assets.source --check
 
 test: $(VENV)/.ready  ## Run the tests
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
+
+test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs/reliability.md
+	@$(PYTEST) -m 'fault and not long'
+
+test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills
+	@$(PYTEST) -m ''
 
 lint: $(VENV)/.ready  ## Ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -18,6 +18,7 @@ from incident_assets.jobs import build_jobs
 from incident_assets.resources.api import ApiResource
 from incident_assets.resources.duckdb import DuckDBIOManager, DuckDBResource
 from incident_assets.schedules import build_schedules
+from incident_assets.source.telemetry import opt_out
 
 
 def build_definitions(
@@ -28,6 +29,7 @@ def build_definitions(
     `assets` are added to the project's own (also asset checks); `resources` replace those of the
     same key: `api`, `dlt`, `duckdb`, `io_manager`. The io_manager follows a replaced `duckdb`.
     """
+    opt_out()
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]

@@ -23,6 +23,8 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
 from incident_assets.source.endpoints import ENDPOINTS
 from incident_assets.source.sync import Outcome, run_sync
+from incident_assets.source.terminal import format_table
+from incident_assets_tests.reliability import collect_rows
 
 # The shim's own test needs the extra; everything else runs with and without it.
 collect_ignore = [] if find_spec("dagster_embedded_elt") else ["test_embedded_elt.py"]
@@ -94,6 +96,26 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
         )
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of faults with its results where it was asked for, and in CI."""
+    config = terminalreporter.config
+    if "fault" not in config.getoption("-m") and not os.environ.get("CI"):
+        return
+    results: dict[str, set[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            test = report.nodeid.partition("[")[0].partition("/")[2]
+            results.setdefault(test, set()).add(outcome)
+    rows = [
+        (row.fault, row.happens, row.kept, "/".join(sorted(results[row.test])))
+        for row in collect_rows()
+        if row.test in results
+    ]
+    if rows:
+        header = ("fault", "what happens", "what is kept", "result")
+        terminalreporter.write_line(format_table(header, rows))
 
 
 def read_rows(query: str, path: str = "data/incidents.duckdb") -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from incident_assets.demo.place import (
     serve_account,
 )
 from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings
 from incident_assets.source.endpoints import ENDPOINTS
 from incident_assets.source.terminal import format_table
 
@@ -76,7 +77,7 @@ def main() -> int:
         print(log.read_text(errors="replace")[-4000:])
         print(f"\nThe sync failed (exit code {process.returncode}); its whole log is {_show(log)}")
         return 1
-    _print_results(folder / DATABASE)
+    _print_results(Settings(duckdb_path=str(folder / DATABASE)))
     return 0
 
 
@@ -96,15 +97,17 @@ def _show_progress(api: DemoApi, done: bool = False) -> None:
         print(f"{line} ...", flush=True)
 
 
-def _print_results(database: Path) -> None:
-    with duckdb.connect(str(database), read_only=True) as connection:
+def _print_results(settings: Settings) -> None:
+    database, copy = _show(settings.database), _show(settings.published_copy)
+    with duckdb.connect(copy, read_only=True) as connection:
         rows = connection.execute(
             "SELECT resource, table_rows, requests, seconds FROM incident_sync.log WHERE run_id = "
             "(SELECT max_by(run_id, finished_at) FROM incident_sync.log) ORDER BY resource"
         ).fetchall()
     print(f"\n{format_table(('resource', 'rows', 'requests', 'seconds'), rows)}")
-    print(f"\n{len(rows)} tables are in schema incident_api of {_show(database)}. Look inside:\n")
-    python = f"import duckdb; sql = duckdb.connect('{_show(database)}', read_only=True).sql"
+    print(f"\n{len(rows)} tables are in schema incident_api of {database}.")
+    print("Look inside its published copy, which is safe to keep open:\n")
+    python = f"import duckdb; sql = duckdb.connect('{copy}', read_only=True).sql"
     print(f'  {_show(Path(sys.executable))} -i -c "{python}"\n')
     print("and paste there:\n")
     for title, query in QUERIES.items():

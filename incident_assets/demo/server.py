@@ -4,6 +4,7 @@ Which rows a request gets is decided in `listings`, what goes wrong on purpose i
 """
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -74,6 +75,7 @@ class DemoApi:
         rate_window: float = 60,
         prefix: str = "",
         clock: Callable[[], float] = time.time,
+        tls: ssl.SSLContext | None = None,
     ):
         self.account = account
         self.key = key
@@ -97,10 +99,15 @@ class DemoApi:
         self._number = 0
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.api = self
+        if tls is not None:
+            # The handshake is each connection's own, or one client could hold all others.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
         )
-        self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}{prefix}"
 
     def __enter__(self) -> Self:
         self._thread.start()

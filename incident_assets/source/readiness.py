@@ -15,6 +15,7 @@ from incident_assets.source.endpoints import ENDPOINTS, Endpoint
 from incident_assets.source.failures import describe_failure
 from incident_assets.source.keys import resolve_key
 from incident_assets.source.pagination import BadPage, read_page
+from incident_assets.source.telemetry import opt_out
 from incident_assets.source.transport import ask_once, read_identity
 
 
@@ -29,6 +30,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for the address, the key, each resource and the database, as they come."""
+    opt_out()
     reachable = True
     try:
         yield Finding("INCIDENT_API_BASE_URL", True, settings.require_base_url())

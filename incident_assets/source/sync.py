@@ -28,6 +28,7 @@ from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
 from incident_assets.source.keys import resolve_key
 from incident_assets.source.listing import Failure, Listing
 from incident_assets.source.pipeline import RAW_SCHEMA, build_pipeline, build_source
+from incident_assets.source.telemetry import opt_out
 from incident_assets.source.transport import Identity, read_identity
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator
     The database is locked and open throughout, so nobody can take it between fetching and loading.
     Raises SettingError, DatabaseError (DatabaseBusy, AccountMismatch) before any row is fetched.
     """
+    opt_out()
     settings.require_base_url()
     _, origin = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, origin)
@@ -216,7 +218,6 @@ def _dlt_settings() -> Iterator[None]:
         "extract.workers": len(ENDPOINTS),
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
-        "runtime.dlthub_telemetry": False,
     }
     with dlt.config.values(values):
         yield

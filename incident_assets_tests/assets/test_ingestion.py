@@ -30,7 +30,7 @@ def test_sync_all_materialises_everything_twice(api: DemoApi, execute: Execute) 
         result = execute()
         assert result.success
         events = materialised(result)
-        assert set(events) == {*NAMES, "log"}
+        assert set(events) == {*NAMES, "log", "published_copy"}
         for name in NAMES:
             assert events[name]["dagster/row_count"] == len(api.rows(name))
             assert events[name]["rows_loaded"] == len(api.rows(name))
@@ -45,6 +45,11 @@ def test_an_empty_resource_reports_zero_rows(api: DemoApi, execute: Execute) -> 
     assert event["rows_loaded"] == event["dagster/row_count"] == 0
 
 
+@pytest.mark.fault(
+    "one resource cannot be read",
+    "assets that need only the others are built, those that need it are skipped, the run fails",
+    "what the resource had",
+)
 def test_one_bad_resource_fails_the_run_and_costs_the_others_nothing(
     api: DemoApi, execute: Execute
 ) -> None:
@@ -59,7 +64,9 @@ def test_one_bad_resource_fails_the_run_and_costs_the_others_nothing(
     api.forbid("workflows")
     result = execute(assets=[needs_users, needs_workflows])
     assert not result.success
-    assert set(materialised(result)) == {*NAMES, "log", "needs_users"} - {"workflows"}
+    assert set(materialised(result)) == {*NAMES, "log", "published_copy", "needs_users"} - {
+        "workflows"
+    }
     failure = next(event for event in result.all_events if event.is_step_failure)
     text = str(failure.event_specific_data.error)
     assert "workflows: 403" in text and "The key lacks workflows.view" in text

@@ -26,19 +26,28 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, read_settings
 from incident_assets.source.database import DatabaseBusy, DatabaseError, open_database
 from incident_assets.source.sync import AccountMismatch, Outcome, run_sync
-from incident_assets_tests.conftest import KEY, NAMES, count_rows, hold_database, read_table
+from incident_assets_tests.conftest import (
+    KEY,
+    NAMES,
+    count_rows,
+    hold_database,
+    read_table,
+    run_command,
+)
 
 Sync = Callable[..., dict[str, Outcome]]
 PAGINATED = ("incident_updates", "users", "schedules", "incidents")
 
 
+@pytest.mark.fault(
+    "a cursor that repeats, which would never end",
+    "the resource fails within its second page",
+    "what the resource had; the others land",
+)
 @pytest.mark.parametrize("resource", PAGINATED)
 def test_a_repeated_cursor_fails_within_the_second_page(
     resource: str, api: DemoApi, sync: Sync
 ) -> None:
-    def serve_first_page_again(body: dict[str, dict[str, str]]) -> None:
-        body["pagination_meta"]["after"] = "again"
-
     api.inject(Fault(repeating_cursor(), resource=resource, first=1))
     # The cursor is unknown to the server, which a mock that repeats it would not mind.
     api.inject(Fault(status(200, _page(resource)), resource=resource))
@@ -51,6 +60,11 @@ def _page(resource: str) -> bytes:
     return f'{{"{resource}": [{{"id": "x"}}], "pagination_meta": {{"after": "again"}}}}'.encode()
 
 
+@pytest.mark.fault(
+    "a page without its list or pagination_meta, HTML or half a body with status 200, a reset, 5xx",
+    "asked again three times, then the resource fails with status, request id and remedy",
+    "what the resource had; the others land",
+)
 @pytest.mark.parametrize(
     ("effect", "reason", "requests"),
     [
@@ -67,7 +81,20 @@ def _page(resource: str) -> bytes:
         (without_id(), "has no id", 1),
         (status(404), "404", 1),
     ],
-    ids=str,
+    ids=[
+        "no list",
+        "a null list",
+        "no meta",
+        "html",
+        "null",
+        "cut short",
+        "reset",
+        "500",
+        "408",
+        "429",
+        "no id",
+        "404",
+    ],
 )
 def test_a_broken_answer_fails_its_resource_alone(
     effect: Effect, reason: str, requests: int, api: DemoApi, sync: Sync
@@ -83,8 +110,15 @@ def test_a_broken_answer_fails_its_resource_alone(
     assert read_table("users") == before
 
 
+@pytest.mark.fault(
+    "a reset, half a body, a web page, 429 or 5xx that passes",
+    "asked again, after 2, 4 and 8 s or as Retry-After says",
+    "every row",
+)
 @pytest.mark.parametrize(
-    "effect", [reset(), cut_short(), html(), status(503), status(429)], ids=str
+    "effect",
+    [reset(), cut_short(), html(), status(503), status(429)],
+    ids=["reset", "cut short", "html", "503", "429"],
 )
 def test_what_passes_is_retried(effect: Effect, api: DemoApi, sync: Sync) -> None:
     api.inject(Fault(effect, resource="incidents", nth=1))
@@ -102,16 +136,69 @@ def test_retry_after_is_waited_for(as_date: bool, api: DemoApi, sync: Sync) -> N
     assert second - first >= 0.9
 
 
+@pytest.mark.fault(
+    "a listing whose last page fails",
+    "none of its pages are loaded; no listing is walked twice",
+    "what the resource had; the others land",
+)
 def test_a_bad_last_page_loads_nothing_of_its_resource(api: DemoApi, sync: Sync) -> None:
     for _ in range(600):
         api.add("incident_updates")
+    sync()
+    clean, before = api.count(), read_table("incident_updates")
+    api.add("incident_updates")
+    api.add("severities")
+    api.reset_log()
     api.inject(Fault(status(500), resource="incident_updates", last_page=True))
-    outcomes = sync("incident_updates", "severities")
-    assert outcomes["incident_updates"].failure
-    assert read_table("incident_updates") == {}
+    outcomes = sync()
+    assert [name for name in NAMES if outcomes[name].failure] == ["incident_updates"]
+    assert api.count() == clean + 3
+    assert read_table("incident_updates") == before
     assert len(read_table("severities")) == len(api.rows("severities"))
 
 
+@pytest.mark.fault(
+    "one address that always answers 500",
+    "exactly four requests in the whole run",
+    "what the resource had; the others land",
+)
+def test_an_address_that_always_fails_takes_four_requests(api: DemoApi, sync: Sync) -> None:
+    sync()
+    clean = api.count()
+    api.reset_log()
+    api.inject(Fault(status(500), resource="custom_fields"))
+    assert sync()["custom_fields"].requests == 4
+    assert api.count("custom_fields") == 4 and api.count() == clean + 3
+
+
+@pytest.mark.fault(
+    "one 403, every 7th response 429, every 11th 500, and a body cut short, in one run",
+    "twelve assets materialise; the run ends as failed with the missing permission",
+    "every row of the twelve",
+)
+def test_many_faults_at_once_cost_one_resource(api: DemoApi) -> None:
+    api.forbid("workflows")
+    api.inject(Fault(cut_short(), resource="incidents", nth=1))
+    api.inject(Fault(rate_limited(1), every=7))
+    api.inject(Fault(status(500), every=11))
+    result = run_command(
+        "dagster", "job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all"
+    )
+    assert result.returncode != 0
+    assert "workflows: 403" in result.stderr and "The key lacks workflows.view" in result.stderr
+    assert api.count(status=429) and api.count(status=500)
+    expected = {name: len(api.rows(name)) for name in NAMES} | {"workflows": 0}
+    assert count_rows() == expected
+    for name in NAMES:
+        shown = f"Materialized value incident_api {name}." in result.stderr
+        assert shown == (name != "workflows")
+
+
+@pytest.mark.fault(
+    "a key that lacks a permission",
+    "its resource fails after one request; the message names the permission",
+    "what the resource had; the others land",
+)
 def test_a_missing_permission_names_it(api: DemoApi, sync: Sync) -> None:
     api.forbid("workflows")
     outcomes = sync()
@@ -122,12 +209,22 @@ def test_a_missing_permission_names_it(api: DemoApi, sync: Sync) -> None:
     assert count_rows()["workflows"] == 0
 
 
+@pytest.mark.fault(
+    "an id twice on a page",
+    "the last row counts",
+    "one row per id",
+)
 def test_duplicates_leave_one_row_the_last(api: DemoApi, sync: Sync) -> None:
     api.inject(Fault(duplicate_rows(), resource="incidents"))
     assert sync("incidents")["incidents"].failure is None
     assert len(read_table("incidents")) == len(api.rows("incidents"))
 
 
+@pytest.mark.fault(
+    "an id on two pages, since rows moved while they were listed",
+    "the last row counts",
+    "one row per id",
+)
 def test_an_id_on_two_pages_keeps_the_row_that_came_last(api: DemoApi, sync: Sync) -> None:
     for _ in range(250):
         api.add("incidents")
@@ -142,6 +239,11 @@ def test_an_id_on_two_pages_keeps_the_row_that_came_last(api: DemoApi, sync: Syn
     assert len(read_table("incidents")) == len(api.rows("incidents"))
 
 
+@pytest.mark.fault(
+    "fewer or more rows than the API announced",
+    "a warning with both numbers",
+    "every row that came",
+)
 def test_a_total_that_does_not_match_warns(
     api: DemoApi, sync: Sync, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,6 +256,11 @@ def test_a_total_that_does_not_match_warns(
     assert "announced" in caplog.text
 
 
+@pytest.mark.fault(
+    "a key that is refused (401)",
+    "every resource fails; the message says where the key came from, never what it is",
+    "everything that the database held",
+)
 def test_a_wrong_key_says_where_it_came_from(
     api: DemoApi, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +308,11 @@ def test_a_host_that_does_not_resolve_is_named(
     assert "cannot reach https://incidents.invalid" in str(outcomes[0].failure)
 
 
+@pytest.mark.fault(
+    "a path that is no DuckDB database, or cannot be written",
+    "the run fails before any request, naming INCIDENT_DUCKDB_PATH",
+    "the file, as it was",
+)
 @pytest.mark.parametrize("kind", ["no database", "under a file"])
 def test_an_unusable_database_is_named_before_any_row(
     kind: str, api: DemoApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -215,6 +327,11 @@ def test_an_unusable_database_is_named_before_any_row(
     assert file.read_text() == "no database at all" * 500
 
 
+@pytest.mark.fault(
+    "another account's key or address with this database",
+    "the sync ends before any row, naming both accounts",
+    "everything that the database held",
+)
 def test_a_database_that_another_account_filled_is_refused(api: DemoApi, sync: Sync) -> None:
     sync("users")
     before = read_table("users")
