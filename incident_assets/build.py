@@ -10,10 +10,12 @@ from typing import Any
 import dagster as dg
 from dagster_dlt import DagsterDltResource
 
+from incident_assets.alerts import build_alerts
 from incident_assets.assets.ingestion import build_ingestion
 from incident_assets.assets.publish import build_published_copy
 from incident_assets.assets.translator import API_KEY
 from incident_assets.checks.outcome import build_outcome_check
+from incident_assets.checks.per_resource import build_resource_checks
 from incident_assets.jobs import build_jobs
 from incident_assets.resources.api import ApiResource
 from incident_assets.resources.duckdb import DuckDBIOManager, DuckDBResource
@@ -45,9 +47,10 @@ def build_definitions(
             build_published_copy(),
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
-        asset_checks=[build_outcome_check(), *checks],
+        asset_checks=[build_outcome_check(), *build_resource_checks(), *checks],
         jobs=build_jobs(),
         schedules=build_schedules(),
+        sensors=[build_alerts()],
         resources={
             "api": ApiResource(),
             "dlt": DagsterDltResource(),

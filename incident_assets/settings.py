@@ -19,8 +19,8 @@ class SettingError(Exception):
     """A setting is missing or wrong; the text names it and says what to do."""
 
 
-def _setting(name: str, default: object, meaning: str) -> Any:
-    return field(default=default, metadata={"env": name, "meaning": meaning})
+def _setting(name: str, default: object, meaning: str, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"env": name, "meaning": meaning})
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Settings:
     )
     published: str = _setting(
         "INCIDENT_PUBLISHED_PATH", "", "Copy to read from; unset, beside the database"
+    )
+    alert_webhook: str = _setting(
+        "INCIDENT_ALERT_WEBHOOK",
+        "",
+        "Where failures and recoveries are posted, as Slack takes them; a secret",
+        secret=True,
     )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use"

@@ -5,6 +5,7 @@ there.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from incident_assets.settings import Settings, read_settings
 from incident_assets.source.endpoints import ENDPOINTS
 from incident_assets.source.sync import Outcome, run_sync
 from incident_assets.source.terminal import format_table
-from incident_assets_tests.reliability import collect_rows
+from incident_assets_tests.pages import collect_rows
 
 # The shim's own test needs the extra; everything else runs with and without it.
 collect_ignore = [] if find_spec("dagster_embedded_elt") else ["test_embedded_elt.py"]
@@ -76,6 +77,24 @@ def sync(settings: Settings) -> Callable[..., dict[str, Outcome]]:
         return {outcome.resource: outcome for outcome in run_sync(settings, names or NAMES)}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def synced_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that holds the small account, made once; tests work on copies of it."""
+    path = tmp_path_factory.mktemp("synced") / "incidents.duckdb"
+    with DemoApi(generate_account(60), key=KEY) as api, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("INCIDENT_API_KEY", KEY)
+        run_sync(Settings(base_url=api.url, duckdb_path=str(path)), NAMES)
+    return path
+
+
+@pytest.fixture
+def loaded(settings: Settings, synced_database: Path) -> Settings:
+    """The settings of a database that has been synced with the bundled API."""
+    settings.database.parent.mkdir(mode=0o700)
+    shutil.copy(synced_database, settings.database)
+    return settings
 
 
 @pytest.fixture

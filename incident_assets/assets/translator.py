@@ -11,6 +11,7 @@ import dlt
 from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
+from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.source import endpoints
 from incident_assets.source.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
 from incident_assets.source.pipeline import RAW_SCHEMA
@@ -38,6 +39,9 @@ class IncidentTranslator(DagsterDltTranslator):
             kinds={"dlt", "duckdb"},
             owners=[OWNER],
             skippable=True,
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                fail_window=fail_window(endpoint), warn_window=warn_window(endpoint)
+            ),
             description=f"{endpoint.description}\n\nGrain: {endpoint.grain}.",
             tags={"cadence": endpoint.group, "layer": "raw"},
             metadata={

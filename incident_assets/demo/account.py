@@ -331,7 +331,7 @@ class _Generator:
             row["workload_minutes_sleeping"] = sleeping
             row["workload_minutes_total"] = working + late + sleeping
         incident = self.add("incidents", row, created)
-        incident["updated_at"] = self.text(max(last, created))
+        incident["updated_at"] = self.text(max(last, created + timedelta(seconds=1)))
         self._add_updates(incident, moments, ending)
         self._add_tasks(incident, max(last, created))
 
@@ -519,6 +519,7 @@ class _Generator:
                 row = self.add(resource, task, at)
                 if status == "completed":
                     done = min(at + timedelta(days=chance.randrange(1, 60)), self.until)
+                    done = max(done, at + timedelta(seconds=1))
                     row["completed_at"] = row["updated_at"] = self.text(done)
                 stream = chance.random() < 0.02
                 self.account.modes[row["id"]] = "stream" if stream else incident["mode"]

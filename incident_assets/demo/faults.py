@@ -90,9 +90,13 @@ def status(code: int, body: bytes | None = None, **headers: str) -> Effect:
 
 def rate_limited(seconds: int, as_date: bool = False) -> Effect:
     """Answer 429 with Retry-After in seconds or as a date."""
-    when = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     body = json.dumps(error_body(429, "too_many_requests", "too_many", "slow down")).encode()
-    return status(429, body, Retry_After=when if as_date else str(seconds))
+
+    def effect(connection: Connection, answer: Answer) -> Answer:
+        when = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+        return Answer(429, body, {"Retry-After": when if as_date else str(seconds)})
+
+    return effect
 
 
 def text(body: bytes, code: int = 200, kind: str = "text/html") -> Effect:

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+# Seconds between two syncs of a group, as the schedules have it.
+CADENCES = {"live": 15 * 60, "reference": 60 * 60}
+
 ColumnType = Literal["text", "bigint", "double", "bool", "timestamp", "json"]
 Group = Literal["live", "reference"]
 
@@ -30,6 +33,10 @@ class Endpoint:
     `page_size` is None where the API does not paginate. `params` go with every request.
     `variants` are walked one after the other, each with its own parameters on top, and merged by
     id: for filters that take one value at a time.
+
+    The checks know from here which columns the API may leave empty (`optional`), which resource
+    the id at a path belongs to (`references`), and which values a path can have (`enums`). A path
+    is a column, with `.field` into an object and `[]` over an array.
     """
 
     name: str
@@ -41,6 +48,14 @@ class Endpoint:
     page_size: int | None = None
     params: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     variants: tuple[Mapping[str, str], ...] = ({},)
+    optional: tuple[str, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
+    enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def cadence(self) -> int:
+        """Seconds between two syncs, as scheduled."""
+        return CADENCES[self.group]
 
 
 def text(name: str, description: str) -> Column:
@@ -98,6 +113,9 @@ MODES_ONE_AT_A_TIME: tuple[Mapping[str, str], ...] = (
     {"incident_mode": "stream"},
 )
 
+TASK_STATUSES = ("outstanding", "completed", "deleted", "not_doing")
+TASK_REFERENCES = {"incident_id": "incidents", "assignee.id": "users", "creator.user.id": "users"}
+
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="actions",
@@ -106,6 +124,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         grain="one row per action",
         description="Things to do while an incident is going on.",
         variants=MODES_ONE_AT_A_TIME,
+        optional=("assignee", "completed_at"),
+        references=TASK_REFERENCES,
+        enums={"status": TASK_STATUSES},
         columns=(
             ID,
             text("incident_id", "Incident that the action belongs to"),
@@ -124,6 +145,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per catalog type",
         description="Kinds of thing in the catalog, such as services and teams.",
+        optional=(
+            "dynamic_resource_parameter",
+            "estimated_count",
+            "last_synced_at",
+            "registry_type",
+            "required_integrations",
+            "source_repo_url",
+        ),
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -153,6 +182,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per custom field",
         description="Fields that the account has added to its incidents.",
+        optional=(
+            "catalog_type_id",
+            "filter_by",
+            "fixed_filter",
+            "group_by_catalog_attribute_id",
+            "helptext_catalog_attribute_id",
+        ),
+        references={"catalog_type_id": "catalog_types"},
+        enums={"field_type": ("single_select", "multi_select", "text", "link", "numeric")},
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -174,6 +212,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         grain="one row per follow-up",
         description="Work that an incident leaves behind.",
         variants=MODES_ONE_AT_A_TIME,
+        optional=(
+            "assignee",
+            "assignee_team",
+            "completed_at",
+            "description",
+            "external_issue_reference",
+            "priority",
+        ),
+        references=TASK_REFERENCES,
+        enums={"status": TASK_STATUSES},
         columns=(
             ID,
             text("incident_id", "Incident that the follow-up belongs to"),
@@ -197,6 +245,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per incident role",
         description="Parts that people play in an incident.",
+        optional=("required",),
+        enums={"role_type": ("lead", "reporter", "custom")},
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -228,6 +278,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         grain="one row per update of an incident; rows never change",
         description="Messages posted on incidents, with the status and severity they set.",
         page_size=250,
+        optional=("merged_into_incident_id", "message", "new_severity"),
+        references={
+            "incident_id": "incidents",
+            "merged_into_incident_id": "incidents",
+            "new_incident_status.id": "incident_statuses",
+            "new_severity.id": "severities",
+            "updater.user.id": "users",
+        },
+        enums={"new_incident_status.category": STATUS_CATEGORIES},
         columns=(
             ID,
             text("incident_id", "Incident that was updated"),
@@ -245,6 +304,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per incident status",
         description="Statuses that an incident moves through.",
+        enums={"category": STATUS_CATEGORIES},
         columns=(
             ID,
             text("name", "Name that people read; an account may rename it"),
@@ -261,6 +321,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per workflow",
         description="Automation that runs on incidents.",
+        optional=("delay", "folder", "owning_team_ids", "runs_from", "shortform"),
+        enums={
+            "state": ("active", "disabled", "draft", "error"),
+            "runs_on_incidents": ("newly_created", "newly_created_and_active"),
+            "private_incident_scope": ("all", "owning_teams", "none"),
+        },
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -292,6 +358,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="People of the account.",
         page_size=1000,
         params={"include_inactive": "true"},
+        optional=("email", "slack_user_id"),
         columns=(
             ID,
             text("name", "Full name"),
@@ -327,6 +394,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="Who is on call, now and next.",
         # Any more and the API leaves next_shifts out.
         page_size=25,
+        optional=("config", "current_shifts", "holidays_public_config", "next_shifts"),
+        references={"current_shifts[].user.id": "users", "next_shifts[].user.id": "users"},
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -350,6 +419,37 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="Incidents, from triage to closed.",
         page_size=250,
         params={"mode[one_of]": INCIDENT_MODES, "status_category[one_of]": STATUS_CATEGORIES},
+        optional=(
+            "call_url",
+            "duration_metrics",
+            "external_issue_reference",
+            "has_debrief",
+            "incident_timestamp_values",
+            "incident_type",
+            "permalink",
+            "postmortem_document_ids",
+            "postmortem_document_url",
+            "severity",
+            "slack_channel_name",
+            "summary",
+            "workload_minutes_late",
+            "workload_minutes_sleeping",
+            "workload_minutes_total",
+            "workload_minutes_working",
+        ),
+        references={
+            "severity.id": "severities",
+            "incident_status.id": "incident_statuses",
+            "incident_role_assignments[].role.id": "incident_roles",
+            "incident_role_assignments[].assignee.id": "users",
+            "custom_field_entries[].custom_field.id": "custom_fields",
+            "creator.user.id": "users",
+        },
+        enums={
+            "mode": INCIDENT_MODES,
+            "visibility": ("public", "private"),
+            "incident_status.category": STATUS_CATEGORIES,
+        },
         columns=(
             ID,
             text("reference", "Short reference such as INC-123"),

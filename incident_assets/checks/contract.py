@@ -1,0 +1,102 @@
+"""Contract: columns, types and values of a table against the table of resources.
+
+Nothing found here loses data; it says that the API, or somebody with the database, changed
+something that reports may rely on.
+"""
+
+import duckdb
+
+from incident_assets.checks.finding import (
+    NEVER_LOADED,
+    SAMPLE,
+    Finding,
+    has_loaded,
+    read_path,
+)
+from incident_assets.source.endpoints import LOADER_COLUMNS, ColumnType, Endpoint
+from incident_assets.source.pipeline import RAW_SCHEMA
+
+DUCKDB_TYPES: dict[ColumnType, str] = {
+    "text": "VARCHAR",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "json": "JSON",
+}
+
+
+def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Finding:
+    """Name what is new, gone, retyped or rescued, and values never seen before."""
+    if not has_loaded(connection, endpoint):
+        return NEVER_LOADED
+    table = f"{RAW_SCHEMA}.{endpoint.name}"
+    live = f"FROM {table} WHERE _deleted_at IS NULL"
+    found: dict[str, int] = {}
+    samples: dict[str, list[str]] = {}
+    queries: dict[str, str] = {}
+
+    types = dict(
+        connection.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = ? AND table_name = ?",
+            [RAW_SCHEMA, endpoint.name],
+        ).fetchall()
+    )
+    pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
+    for name in sorted(types.keys() - pinned):
+        found[f"new: {name}"] = 1
+    for name in sorted(pinned.keys() - types):
+        found[f"gone: {name}"] = 1
+    retyped = [name for name in pinned.keys() & types if types[name] != pinned[name]]
+    for name in sorted(retyped):
+        found[f"retyped: {name} is {types[name]}"] = 1
+
+    if {"_rescued", "_deleted_at"} <= types.keys():
+        here = [c.name for c in endpoint.columns if c.name in types]
+        counted = ", ".join(f'count("{name}")' for name in here)
+        total, *filled = connection.execute(f"SELECT count(*), {counted} {live}").fetchone() or (0,)
+        rescued = dict(
+            connection.execute(
+                f"SELECT name, count(*) FROM (SELECT unnest(json_keys(_rescued)) AS name {live} "
+                "AND _rescued IS NOT NULL) GROUP BY name"
+            ).fetchall()
+        )
+        for name, count in sorted(rescued.items()):
+            found[f"rescued: {name}"] = count
+            queries[f"rescued: {name}"] = (
+                f"SELECT id {live} AND list_contains(json_keys(_rescued), '{_escape(name)}')"
+            )
+        for name, count in zip(here, filled, strict=True):
+            if total and not count and name not in endpoint.optional and name not in rescued:
+                found[f"gone: {name}"] = total
+                queries[f"gone: {name}"] = f'SELECT id {live} AND "{name}" IS NULL'
+        for path, values in endpoint.enums.items():
+            if path.partition(".")[0] in types:
+                known = ", ".join(f"'{value}'" for value in values)
+                sql = f"SELECT id, {read_path(path)} AS value {live} AND value NOT IN ({known})"
+                for value, count in connection.execute(
+                    f"SELECT value, count(*) FROM ({sql}) GROUP BY value ORDER BY value"
+                ).fetchall():
+                    found[f"new value of {path}: {_shorten(value)}"] = count
+                    queries[f"new value of {path}: {_shorten(value)}"] = sql
+    for name, sql in queries.items():
+        ids = connection.execute(f"SELECT min(id, {SAMPLE}) FROM ({sql})").fetchone()
+        samples[name] = list((ids and ids[0]) or ())
+    return Finding(
+        passed=not found,
+        description="; ".join(found) or f"{len(pinned)} columns as known",
+        counts=found,
+        samples=samples,
+        sql=queries,
+    )
+
+
+def _escape(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _shorten(value: object) -> str:
+    # Enough to recognise a value; a text that got where a value should be may say anything.
+    text = "".join(c for c in str(value) if c.isprintable())
+    return text if len(text) <= 40 else text[:40] + "…"

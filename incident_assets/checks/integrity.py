@@ -1,0 +1,78 @@
+"""Integrity: keys, references between resources, and the order of times.
+
+Only broken keys are errors. What does not resolve is a warning: private incidents and deleted
+things leave gaps.
+"""
+
+from collections.abc import Iterator
+
+import duckdb
+
+from incident_assets.checks.finding import (
+    NEVER_LOADED,
+    SAMPLE,
+    Finding,
+    Severity,
+    has_loaded,
+    has_table,
+    read_path,
+)
+from incident_assets.source.endpoints import Endpoint
+from incident_assets.source.pipeline import RAW_SCHEMA
+
+PAST = ("created_at", "updated_at", "completed_at")
+
+
+def check_integrity(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Finding:
+    """Run every test of a resource and count the rows that break it."""
+    if not has_loaded(connection, endpoint):
+        return NEVER_LOADED
+    counts, samples, queries, broken = {}, {}, {}, set()
+    for name, severity, sql in _build_tests(connection, endpoint):
+        count, ids = connection.execute(
+            f"SELECT count(*), min(id, {SAMPLE}) FROM ({sql})"
+        ).fetchone() or (0, None)
+        counts[name] = count
+        if count:
+            broken.add(severity)
+            samples[name], queries[name] = list(ids or ()), sql
+    wrong = ", ".join(f"{name}: {counts[name]}" for name in queries)
+    return Finding(
+        passed=not queries,
+        severity="error" if "error" in broken else "warning",
+        description=wrong or f"{len(counts)} tests hold",
+        counts=counts,
+        samples=samples,
+        sql=queries,
+    )
+
+
+def _build_tests(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
+) -> Iterator[tuple[str, Severity, str]]:
+    """Yield name, severity and a query for the `id`s that break the test."""
+    table = f"{RAW_SCHEMA}.{endpoint.name}"
+    yield "id is null", "error", f"SELECT id FROM {table} WHERE id IS NULL"
+    yield (
+        "id is not unique",
+        "error",
+        f"SELECT id FROM {table} WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1",
+    )
+    for path, target in endpoint.references.items():
+        if has_table(connection, target):
+            yield (
+                f"{path} is no row of {target}",
+                "warning",
+                f"SELECT id, reference FROM (SELECT id, {read_path(path)} AS reference "
+                f"FROM {table} WHERE _deleted_at IS NULL) AS referring "
+                f"ANTI JOIN {RAW_SCHEMA}.{target} AS target ON referring.reference = target.id "
+                "WHERE reference IS NOT NULL",
+            )
+    names = {column.name for column in endpoint.columns}
+    if {"created_at", "updated_at"} <= names:
+        sql = f"SELECT id FROM {table} WHERE created_at > updated_at"
+        yield "created_at is after updated_at", "warning", sql
+    for name in PAST:
+        if name in names:
+            sql = f"SELECT id FROM {table} WHERE {name} > now() + INTERVAL 5 MINUTE"
+            yield f"{name} is in the future", "warning", sql
