@@ -36,13 +36,7 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     samples: dict[str, list[str]] = {}
     queries: dict[str, str] = {}
 
-    types = dict(
-        connection.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE table_schema = ? AND table_name = ?",
-            [RAW_SCHEMA, endpoint.name],
-        ).fetchall()
-    )
+    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
     for name in sorted(types.keys() - pinned):
         found[f"new: {name}"] = 1

@@ -39,11 +39,11 @@ NEVER_LOADED = Finding(False, "never loaded: select it in a sync once")
 
 def has_table(connection: duckdb.DuckDBPyConnection, name: str, schema: str = RAW_SCHEMA) -> bool:
     """Whether a table is there."""
-    found = connection.execute(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-        [schema, name],
-    )
-    return found.fetchone() is not None
+    try:
+        connection.execute(f"SELECT 1 FROM {schema}.{name} LIMIT 0")
+    except duckdb.CatalogException:  # asking the catalog itself takes ten times as long
+        return False
+    return True
 
 
 def has_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:

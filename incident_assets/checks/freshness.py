@@ -26,9 +26,9 @@ def fail_window(endpoint: Endpoint) -> timedelta:
     return timedelta(seconds=MISSED_TO_FAIL * endpoint.cadence)
 
 
-def check_freshness(connection: duckdb.DuckDBPyConnection | None, endpoint: Endpoint) -> Finding:
-    """Compare the age of the last successful load with the limits; None means no database yet."""
-    if connection is None or not has_table(connection, "log", LOG_SCHEMA):
+def check_freshness(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Finding:
+    """Compare the age of the last successful load with the limits."""
+    if not has_table(connection, "log", LOG_SCHEMA):
         return NEVER_LOADED
     sql = (
         f"SELECT max(finished_at) FROM {LOG_SCHEMA}.log "

@@ -13,12 +13,12 @@ import duckdb as engine
 
 from incident_assets.assets.translator import raw_key
 from incident_assets.checks.contract import check_contract
-from incident_assets.checks.finding import Finding
+from incident_assets.checks.finding import NEVER_LOADED, Finding
 from incident_assets.checks.freshness import check_freshness
 from incident_assets.checks.integrity import check_integrity
 from incident_assets.checks.volume import check_volume
 from incident_assets.resources.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
-from incident_assets.settings import Settings, read_settings
+from incident_assets.settings import read_settings
 from incident_assets.source.database import DatabaseBusy
 from incident_assets.source.endpoints import ENDPOINTS, Endpoint
 
@@ -65,6 +65,7 @@ AFTER_LOAD: Mapping[str, Callable[[engine.DuckDBPyConnection, Endpoint], Finding
     "volume": check_volume,
     "contract": check_contract,
 }
+FUNCTIONS = {"freshness": check_freshness, **AFTER_LOAD}
 FRESHNESS_KEYS = [dg.AssetCheckKey(raw_key(endpoint.name), "freshness") for endpoint in ENDPOINTS]
 
 
@@ -94,28 +95,27 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
-        settings = duckdb.apply_to(read_settings())
-        with explain_errors():
-            if "freshness" in selected:
-                with _open_log(duckdb, settings) as connection:
-                    yield _report("freshness", asset, check_freshness(connection, endpoint))
-            if selected - {"freshness"}:
-                purpose = f"checking {endpoint.name}"
-                with duckdb.connect(read_only=True, purpose=purpose) as connection:
-                    for name, check in AFTER_LOAD.items():
-                        if name in selected:
-                            yield _report(name, asset, check(connection, endpoint))
+        with explain_errors(), _open(duckdb, selected) as connection:
+            findings = {
+                name: check(connection, endpoint) if connection else NEVER_LOADED
+                for name, check in FUNCTIONS.items()
+                if name in selected
+            }
+        yield from (_report(name, asset, finding) for name, finding in findings.items())
 
     return run
 
 
 @contextmanager
-def _open_log(
-    duckdb: DuckDBResource, settings: Settings
-) -> Iterator[engine.DuckDBPyConnection | None]:
-    """Open what has the sync log: the database, or its copy while a sync keeps it; or None."""
+def _open(duckdb: DuckDBResource, selected: set[str]) -> Iterator[engine.DuckDBPyConnection | None]:
+    """Open the database (freshness alone: its copy while a sync keeps it); None without one."""
+    settings = duckdb.apply_to(read_settings())
     if not settings.database.exists():
         yield None
+        return
+    if selected != {"freshness"}:
+        with duckdb.connect(read_only=True, purpose="checking") as connection:
+            yield connection
         return
     patient = duckdb.model_copy(update={"lock_timeout": min(PATIENCE, settings.lock_timeout)})
     try:

@@ -37,6 +37,14 @@ class InvalidRequest(Exception):
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Rows in the order they are listed in, and where each id stands."""
+
+    rows: list[Row]
+    position: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Listed:
     """The rows of one page and, where the endpoint paginates, its pagination_meta."""
 
@@ -44,10 +52,8 @@ class Listed:
     meta: dict[str, Any] | None
 
 
-def select_rows(
-    account: Account, resource: str, query: Query, sees_private: bool
-) -> dict[str, Row]:
-    """Return all rows that match, by id and in order. Raises InvalidRequest as the API would."""
+def select_rows(account: Account, resource: str, query: Query, sees_private: bool) -> Selection:
+    """Return all rows that match, in order. Raises InvalidRequest as the API would."""
     rows = _see(account, resource, sees_private)
     if resource in ("actions", "follow_ups"):
         rows = _filter_tasks(account, rows, query)
@@ -57,20 +63,20 @@ def select_rows(
         rows = list(reversed(_match(rows, query, "incident_id")))
     elif resource == "incidents":
         rows = _filter_incidents(account, rows, query)
-    return {row["id"]: row for row in rows}
+    return Selection(rows, {row["id"]: number for number, row in enumerate(rows)})
 
 
-def cut_page(resource: str, selected: dict[str, Row], query: Query) -> Listed:
+def cut_page(resource: str, selected: Selection, query: Query) -> Listed:
     """Return the page that the query asks for. Raises InvalidRequest as the API would."""
-    rows = list(selected.values())
+    rows = selected.rows
     if resource not in LARGEST_PAGE:
         return Listed(rows, None)
     size = _read_size(resource, query)
     start = 0
     if after := query.get("after"):
-        if after[0] not in selected:
+        if after[0] not in selected.position:
             raise InvalidRequest("after: no such cursor")
-        start = list(selected).index(after[0]) + 1
+        start = selected.position[after[0]] + 1
     page = rows[start : start + size]
     meta: dict[str, Any] = {"page_size": size}
     if resource in WITH_TOTAL:

@@ -20,7 +20,14 @@ import orjson
 
 from incident_assets.demo.account import Account, Row, make_id
 from incident_assets.demo.faults import Answer, Fault, error_body
-from incident_assets.demo.listings import PATHS, InvalidRequest, Query, cut_page, select_rows
+from incident_assets.demo.listings import (
+    PATHS,
+    InvalidRequest,
+    Query,
+    Selection,
+    cut_page,
+    select_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class DemoApi:
         self._prefix = prefix
         self._lock = threading.RLock()
         self._pages: dict[tuple[str, str, bool], bytes] = {}
-        self._selections: dict[tuple[str, str, bool], dict[str, Row]] = {}
+        self._selections: dict[tuple[str, str, bool], Selection] = {}
         self._stopping = threading.Event()
         self._number = 0
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -251,7 +258,7 @@ class DemoApi:
                 self._pages[key] = json.dumps(body).encode()
         return self._pages[key]
 
-    def _select(self, resource: str, query: Query) -> dict[str, Row]:
+    def _select(self, resource: str, query: Query) -> Selection:
         # A walk asks for the same rows page after page.
         filters = {n: v for n, v in query.items() if n not in ("after", "page_size")}
         key = (resource, str(filters), self.sees_private)

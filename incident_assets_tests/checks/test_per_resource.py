@@ -14,8 +14,7 @@ import pytest
 
 from incident_assets.build import build_definitions
 from incident_assets.checks.finding import Finding
-from incident_assets.checks.freshness import check_freshness
-from incident_assets.checks.per_resource import AFTER_LOAD, CHECKS
+from incident_assets.checks.per_resource import AFTER_LOAD, CHECKS, FUNCTIONS
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
@@ -49,7 +48,7 @@ def read_checks() -> dict[str, Finding]:
         return {
             f"{endpoint.name} {name}": function(connection, endpoint)
             for endpoint in ENDPOINTS
-            for name, function in {"freshness": check_freshness, **AFTER_LOAD}.items()
+            for name, function in FUNCTIONS.items()
         }
 
 
