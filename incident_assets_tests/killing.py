@@ -49,11 +49,11 @@ class Point:
 STAGING, MERGE = 'INTO "incident_api_staging"', 'FROM "incident_api".'
 POINTS = {
     "first page": Point(Listing, "spool", "after"),
-    "pages in between": Point(Listing, "spool", "in", nth=15),
-    "hand-over": Point(Listing, "hand_over", "before", nth=12),
-    "staging": Point(DuckDbSqlClient, "execute_query", "in", nth=5, text=STAGING),
+    "pages in between": Point(Listing, "spool", "in", nth=6),
+    "hand-over": Point(Listing, "hand_over", "before", nth=3),
+    "staging": Point(DuckDbSqlClient, "execute_query", "in", nth=2, text=STAGING),
     "before a merge": Point(DuckDbSqlClient, "execute_query", "before", nth=2, text=MERGE),
-    "merge": Point(DuckDbSqlClient, "execute_query", "in", nth=9, text=MERGE),
+    "merge": Point(DuckDbSqlClient, "execute_query", "in", nth=3, text=MERGE),
     "after the merges": Point(
         DuckDbSqlClient, "execute_query", "before", text='"_dlt_loads"("load_id"'
     ),
@@ -83,9 +83,9 @@ def run_to_end(folder: Path, job: str = "sync_all") -> float:
     return time.monotonic() - begun
 
 
-def kill_after(seconds: float, folder: Path) -> int | None:
+def kill_after(seconds: float, folder: Path, job: str) -> int | None:
     """Start a run, kill it after so many seconds and return its exit code (-9 if it was hit)."""
-    process = start_run(folder)
+    process = start_run(folder, job)
     process.join(seconds)
     process.kill()
     process.join()

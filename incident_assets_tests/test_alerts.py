@@ -14,6 +14,7 @@ from incident_assets.alerts import build_alerts
 from incident_assets.build import build_definitions
 from incident_assets.demo.faults import Fault, status
 from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings
 from incident_assets_tests.conftest import KEY, NAMES
 
 Tick = Callable[[], str]
@@ -84,11 +85,11 @@ def test_without_its_setting_the_sensor_is_idle(tick: Tick) -> None:
 
 
 def test_stale_tables_are_one_message_and_their_recovery_another(
-    receiver: Receiver, tick: Tick, run_job: Callable[[str], bool]
+    loaded: Settings, receiver: Receiver, tick: Tick, run_job: Callable[[str], bool]
 ) -> None:
-    assert run_job("sync_all") and run_job("check_freshness")
+    assert run_job("check_freshness")
     assert tick() == "0 messages posted"
-    with duckdb.connect("data/incidents.duckdb") as connection:
+    with duckdb.connect(loaded.duckdb_path) as connection:
         connection.execute("UPDATE incident_sync.log SET finished_at = now() - INTERVAL 2 DAY")
     for _ in range(2):
         run_job("check_freshness")
@@ -116,20 +117,20 @@ def test_a_failed_run_is_told_with_its_reason_also_when_the_receiver_was_down(
     body = b'{"type": "t", "errors": [{"message": "%s"}]}' % evil
     api.inject(Fault(status(422, body), resource="users"))
     receiver.down = True
-    assert not run_job("sync_all")
+    assert not run_job("sync_reference")
     assert tick() == tick() == "the webhook did not take a message: status 503"
     receiver.down = False
     assert tick() == "1 messages posted"
     assert tick() == "0 messages posted"
     text = receiver.messages[0]["text"]
-    assert ":x: sync_all failed: 1 of the resources could not be read" in text
+    assert ":x: sync_reference failed: 1 of the resources could not be read" in text
     assert "users: 422" in text
     assert "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;" in text
     assert "<" not in text and "\x1b" not in text and KEY not in text
     api.heal()
-    assert run_job("sync_all")
+    assert run_job("sync_reference")
     tick()
-    assert ":white_check_mark: sync_all works again" in receiver.messages[1]["text"]
+    assert ":white_check_mark: sync_reference works again" in receiver.messages[1]["text"]
     assert [len(receiver.messages), len(set(receiver.keys))] == [2, 2]
 
 

@@ -24,10 +24,10 @@ KILLED = -9
 class Tally:
     """Counts kills and reruns, and compares each rerun's database with an undisturbed one."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        run_to_end(folder)
-        self.seconds = run_to_end(folder)
+    def __init__(self, folder: Path, job: str):
+        self.folder, self.job = folder, job
+        run_to_end(folder, job)
+        self.seconds = run_to_end(folder, job)
         self.expected = read_database()
         self.kills = self.reruns = self.differences = 0
 
@@ -36,7 +36,7 @@ class Tally:
         self.kills += exit_code == KILLED
         if loaded:
             self.differences += read_database(schema="incident_api") != _select_raw(self.expected)
-        run_to_end(self.folder)
+        run_to_end(self.folder, self.job)
         self.reruns += 1
         self.differences += read_database() != self.expected
         self.differences += read_database("data/incidents.published.duckdb") != self.expected
@@ -51,12 +51,12 @@ class Tally:
         return f"{self.kills} kills, {self.reruns} reruns, {self.differences} differences"
 
 
-def kill_everywhere(points: list[str], times: int, api: DemoApi, folder: Path) -> Tally:
+def kill_everywhere(points: list[str], times: int, job: str, folder: Path) -> Tally:
     """Kill at these points and `times` times spread over a run; half of them on a new database."""
-    tally = Tally(folder)
+    tally = Tally(folder, job)
     for number, point in enumerate(points):
         loaded = number % 2 == 0 or _remove_data()
-        process = start_run(folder, point=point)
+        process = start_run(folder, job, point)
         process.join(60)
         assert process.exitcode == KILLED, f"{point} was not reached"
         tally.rerun(process.exitcode, loaded)
@@ -64,7 +64,7 @@ def kill_everywhere(points: list[str], times: int, api: DemoApi, folder: Path) -
         seconds = tally.seconds * (number + 0.5) / times
         while True:
             loaded = number % 2 == 0 or _remove_data()
-            if (exit_code := kill_after(seconds, folder)) == KILLED:
+            if (exit_code := kill_after(seconds, folder, job)) == KILLED:
                 break
             seconds *= 0.8  # it was over before
         tally.rerun(exit_code, loaded)
@@ -89,7 +89,7 @@ def _select_raw(tables: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def test_a_killed_run_leaves_nothing_to_repair(
     api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = kill_everywhere(list(FEW), 3, api, tmp_path)
+    tally = kill_everywhere(list(FEW), 3, "sync_live", tmp_path)
     with capsys.disabled():
         print(f"\n{tally}")
     assert (tally.kills, tally.reruns, tally.differences) == (8, 8, 0)
@@ -99,7 +99,7 @@ def test_a_killed_run_leaves_nothing_to_repair(
 def test_forty_killed_runs_leave_nothing_to_repair(
     api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = kill_everywhere([*POINTS], 40 - len(POINTS), api, tmp_path)
+    tally = kill_everywhere([*POINTS], 40 - len(POINTS), "sync_all", tmp_path)
     with capsys.disabled():
         print(f"\n{tally}")
     assert (tally.kills, tally.reruns, tally.differences) == (40, 40, 0)

@@ -1,7 +1,6 @@
 """Rate limits are kept before they are hit, and nothing that drags on holds a sync for ever."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -170,15 +169,15 @@ def test_a_response_that_drips_is_cut_off(
     "what they had; whole listings land",
 )
 def test_a_sync_ends_by_its_deadline(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INCIDENT_SYNC_DEADLINE", "1.5")
+    monkeypatch.setenv("INCIDENT_SYNC_DEADLINE", "4")
     api.inject(Fault(hang(60), resource="incidents"))
     api.inject(Fault(status(500, Retry_After="60"), resource="users"))
-    begun = time.monotonic()
     outcomes = {x.resource: x for x in run_sync(read_settings(), NAMES)}
-    assert time.monotonic() - begun < 30
     failed = {name: str(x.failure) for name, x in outcomes.items() if x.failure}
     assert set(failed) == {"incidents", "users"}
     assert all("INCIDENT_SYNC_DEADLINE" in reason for reason in failed.values())
+    # Neither the answer that hangs nor the minute that Retry-After asks for was waited out.
+    assert outcomes["incidents"].requests == outcomes["users"].requests == 1
     assert count_rows()["actions"] == len(api.rows("actions"))
 
 

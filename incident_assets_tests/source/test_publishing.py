@@ -67,13 +67,13 @@ def ask(holder: "subprocess.Popen[str]") -> int:
     "the open connection keeps what it opened",
 )
 def test_a_reader_of_the_copy_blocks_nobody(api: DemoApi, tmp_path: Path) -> None:
-    run_to_end(tmp_path)
+    run_to_end(tmp_path, "sync_reference")
     before = len(api.rows("severities"))
     with run_python(HOLD, COPY) as holder:
         assert ask(holder) == before
         for number in range(1, 4):
             api.add("severities")
-            run_to_end(tmp_path)
+            run_to_end(tmp_path, "sync_reference")
             assert ask(holder) == before
             assert len(read_database(COPY)["incident_api.severities"]) == before + number
     assert read_database(COPY) == read_database()
