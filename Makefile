@@ -4,7 +4,8 @@ VENV ?= .venv
 LOCK ?= locks/main.txt
 TESTS ?=
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
+# One worker more than cores, since many tests wait for a moment.
+PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
 .PHONY: help demo demo-ui ui check test test-faults test-all lint lock clean
 

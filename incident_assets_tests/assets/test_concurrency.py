@@ -14,9 +14,10 @@ from incident_assets.assets import ingestion
 from incident_assets.demo.faults import Fault, hang, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.source.database import open_database
-from incident_assets_tests.conftest import NAMES, count_rows, hold_database, read_rows
-from incident_assets_tests.killing import run_to_end, start_run
+from incident_assets_tests.conftest import hold_database, read_rows, read_table
+from incident_assets_tests.killing import start_run
 
+LIVE = ("incidents", "incident_updates", "actions", "follow_ups")
 Execute = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -30,18 +31,20 @@ def test_two_runs_at_once_both_succeed(
 ) -> None:
     monkeypatch.setenv("INCIDENT_LOCK_TIMEOUT", "100")
     # Dagster itself cannot make its own storage twice at once.
-    run_to_end(tmp_path, "check_freshness")
-    api.inject(Fault(hang(1), resource="severities"))
-    runs = [start_run(tmp_path, "sync_live"), start_run(tmp_path, "sync_reference")]
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get():
+        api.inject(Fault(hang(1), resource="actions"))
+    runs = [start_run(tmp_path, "load_live"), start_run(tmp_path, "load_live")]
     for run in runs:
         run.join(120)
     assert [run.exitcode for run in runs] == [0, 0]
-    assert count_rows() == {name: len(api.rows(name)) for name in NAMES}
+    for name in LIVE:
+        assert len(read_table(name)) == len(api.rows(name))
     log = read_rows(
         "SELECT run_id, min(started_at) AS began, max(finished_at) AS ended, count(*) AS n "
         "FROM incident_sync.log GROUP BY run_id ORDER BY began"
     )
-    assert sorted(row["n"] for row in log) == [4, 9]
+    assert [row["n"] for row in log] == [len(LIVE)] * 2
     assert log[0]["ended"] <= log[1]["began"]
 
 

@@ -82,7 +82,7 @@ def draw_items(endpoint: Endpoint) -> st.SearchStrategy[list[dict[str, Any]]]:
 )
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_page_can_be_rebuilt(endpoint: Endpoint, data: st.DataObject) -> None:
     items = data.draw(draw_items(endpoint))
     body = json.dumps(items, ensure_ascii=data.draw(st.booleans())).encode()

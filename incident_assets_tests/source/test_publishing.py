@@ -24,7 +24,7 @@ HOLD = """\
 import sys, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=True)
 for line in sys.stdin:
-    print(connection.execute("SELECT count(*) FROM incident_api.severities").fetchone()[0])
+    print(connection.execute("SELECT count(*) FROM incident_api.follow_ups").fetchone()[0])
     sys.stdout.flush()
 """
 READ = """\
@@ -54,7 +54,7 @@ def run_python(script: str, path: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def ask(holder: "subprocess.Popen[str]") -> int:
-    """Let the reader count the severities on the connection that it holds."""
+    """Let the reader count the follow-ups on the connection that it holds."""
     assert holder.stdin and holder.stdout
     holder.stdin.write("\n")
     holder.stdin.flush()
@@ -67,15 +67,15 @@ def ask(holder: "subprocess.Popen[str]") -> int:
     "the open connection keeps what it opened",
 )
 def test_a_reader_of_the_copy_blocks_nobody(api: DemoApi, tmp_path: Path) -> None:
-    run_to_end(tmp_path, "sync_reference")
-    before = len(api.rows("severities"))
+    run_to_end(tmp_path, "load_live")
+    before = len(api.rows("follow_ups"))
     with run_python(HOLD, COPY) as holder:
         assert ask(holder) == before
         for number in range(1, 4):
-            api.add("severities")
-            run_to_end(tmp_path, "sync_reference")
+            api.add("follow_ups")
+            run_to_end(tmp_path, "load_live")
             assert ask(holder) == before
-            assert len(read_database(COPY)["incident_api.severities"]) == before + number
+            assert len(read_database(COPY)["incident_api.follow_ups"]) == before + number
     assert read_database(COPY) == read_database()
 
 
