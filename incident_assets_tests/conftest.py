@@ -118,8 +118,12 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults with its results where it was asked for, and in CI."""
+    """Print what tests tell; and the table of faults where it was asked for, and in CI."""
     config = terminalreporter.config
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
     if "fault" not in config.getoption("-m") and not os.environ.get("CI"):
         return
     results: dict[str, set[str]] = {}

@@ -7,6 +7,7 @@ the module of its name.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import duckdb as engine
@@ -129,7 +130,12 @@ def _open(duckdb: DuckDBResource, selected: set[str]) -> Iterator[engine.DuckDBP
 
 
 def _report(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
-    queries = "\n\n".join(f"{what}\n```sql\n{sql}\n```" for what, sql in finding.sql.items())
+    metadata: dict[str, Any] = dict(finding.counts)
+    if finding.samples:
+        metadata["sample_ids"] = dict(finding.samples)
+    if finding.sql:
+        queries = (f"{what}\n```sql\n{sql}\n```" for what, sql in finding.sql.items())
+        metadata["sql"] = dg.MetadataValue.md("\n\n".join(queries))
     return dg.AssetCheckResult(
         check_name=name,
         asset_key=asset,
@@ -140,9 +146,5 @@ def _report(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckRes
             else dg.AssetCheckSeverity.WARN
         ),
         description=finding.description,
-        metadata={
-            **finding.counts,
-            "sample_ids": dict(finding.samples),
-            "sql": dg.MetadataValue.md(queries),
-        },
+        metadata=metadata,
     )

@@ -3,6 +3,7 @@
 The runs are real Dagster runs with their history on disk, in processes of their own.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,17 @@ def _select_raw(tables: dict[str, list[Any]]) -> dict[str, list[Any]]:
     "every row, as after an undisturbed run",
 )
 def test_a_killed_run_leaves_nothing_to_repair(
-    api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    api: DemoApi, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     tally = kill_everywhere(list(FEW), 3, "load_live", tmp_path)
-    with capsys.disabled():
-        print(f"\n{tally}")
+    record_property("told", f"{tally}")
     assert (tally.kills, tally.reruns, tally.differences) == (8, 8, 0)
 
 
 @pytest.mark.long
 def test_forty_killed_runs_leave_nothing_to_repair(
-    api: DemoApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    api: DemoApi, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     tally = kill_everywhere([*POINTS], 40 - len(POINTS), "sync_all", tmp_path)
-    with capsys.disabled():
-        print(f"\n{tally}")
+    record_property("told", f"{tally}")
     assert (tally.kills, tally.reruns, tally.differences) == (40, 40, 0)
