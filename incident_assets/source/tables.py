@@ -38,8 +38,12 @@ PYTHON_TYPES: Mapping[ColumnType, set[type]] = {
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
 
-_DIGIT_RUNS = bytes.maketrans(b"123456789.eE+-", b"0" * 14)
-_LONG_NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]{15,}")
+_NUMBER, _BEFORE = b"0123456789.eE+-", b":[, \t\r\n"
+_TOKENS = bytes(
+    ord("0") if byte in _NUMBER else ord(":") if byte in _BEFORE else ord("x")
+    for byte in range(256)
+)
+_LONG_NUMBER = re.compile(rb"(?:^|[:\[,\s])(-?[0-9][0-9.eE+-]{15,})")
 _FRACTION = re.compile(r"(\.\d{6})(\d+)")
 
 
@@ -70,8 +74,10 @@ def parse_json(body: bytes) -> Any:
 
 
 def _holds_inexact_number(body: bytes) -> bool:
-    if b"0" * 17 not in body.translate(_DIGIT_RUNS):
-        return False  # up to 16 characters, every number is exact
+    # Up to 16 characters, every number is exact; ids are full of digits, but stand in quotes.
+    tokens, run = body.translate(_TOKENS), b"0" * 17
+    if b":" + run not in tokens and not tokens.startswith(run):
+        return False
     return any(not _is_exact(number.decode()) for number in _LONG_NUMBER.findall(body))
 
 
