@@ -149,7 +149,7 @@ def read_database(
         tables = connection.execute(
             "SELECT table_schema, table_name FROM information_schema.tables "
             "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' AND table_name <> 'log' "
-            "AND table_schema LIKE ? ORDER BY ALL",
+            "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
             [schema],
         ).fetchall()
         return {

@@ -10,6 +10,7 @@ from typing import Literal
 
 import duckdb
 
+from incident_assets.source.differences import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.pipeline import RAW_SCHEMA
 from incident_assets.source.sync import LOG_SCHEMA
@@ -37,18 +38,11 @@ class Finding:
 NEVER_LOADED = Finding(False, "never loaded: select it in a sync once")
 
 
-def has_table(connection: duckdb.DuckDBPyConnection, name: str, schema: str = RAW_SCHEMA) -> bool:
-    """Whether a table is there."""
-    try:
-        connection.execute(f"SELECT 1 FROM {schema}.{name} LIMIT 0")
-    except duckdb.CatalogException:  # asking the catalog itself takes ten times as long
-        return False
-    return True
-
-
 def has_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:
     """Whether there is anything to check of a resource."""
-    return has_table(connection, endpoint.name) and has_table(connection, "log", LOG_SCHEMA)
+    return has_table(connection, f"{RAW_SCHEMA}.{endpoint.name}") and has_table(
+        connection, f"{LOG_SCHEMA}.log"
+    )
 
 
 def read_path(path: str) -> str:

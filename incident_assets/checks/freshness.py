@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from incident_assets.checks.finding import NEVER_LOADED, Finding, has_table
+from incident_assets.checks.finding import NEVER_LOADED, Finding
+from incident_assets.source.differences import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.sync import LOG_SCHEMA
 
@@ -28,7 +29,7 @@ def fail_window(endpoint: Endpoint) -> timedelta:
 
 def check_freshness(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Finding:
     """Compare the age of the last successful load with the limits."""
-    if not has_table(connection, "log", LOG_SCHEMA):
+    if not has_table(connection, f"{LOG_SCHEMA}.log"):
         return NEVER_LOADED
     sql = (
         f"SELECT max(finished_at) FROM {LOG_SCHEMA}.log "

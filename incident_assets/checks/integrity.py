@@ -14,9 +14,9 @@ from incident_assets.checks.finding import (
     Finding,
     Severity,
     has_loaded,
-    has_table,
     read_path,
 )
+from incident_assets.source.differences import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.pipeline import RAW_SCHEMA
 
@@ -70,7 +70,7 @@ def _build_tests(
         severity: Severity = "error" if name == "id is null" else "warning"
         yield name, severity, f"SELECT id FROM {table} WHERE {test}" if count else None
     for path, target in endpoint.references.items():
-        if has_table(connection, target):
+        if has_table(connection, f"{RAW_SCHEMA}.{target}"):
             yield (
                 f"{path} is no row of {target}",
                 "warning",

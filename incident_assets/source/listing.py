@@ -4,8 +4,9 @@ Rule 0 of the data lives here: pages are spooled as they come, and are handed ov
 whole listing has succeeded. Talking to the API and to dlt is elsewhere.
 """
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from incident_assets.source.endpoints import Endpoint
-from incident_assets.source.pagination import BadPage, Page
+from incident_assets.source.pagination import BadPage, Page, PageReader
 from incident_assets.source.tables import build_columns, build_schema, build_table
 
-# Rows turned into Arrow at a time: bounds memory, also for the unpaginated bodies.
+# What is turned into Arrow at a time: bounds memory, also for the unpaginated bodies.
 CHUNK_ROWS = 2000
+CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -46,29 +48,38 @@ class SpooledFile:
 
 
 class Listing:
-    """The walk over one resource. Used by one fetching thread and the extracting thread.
+    """The walk over one resource. Used by its fetching threads and the extracting thread.
 
+    `full` is whether it asks for everything, or only for what may have changed.
     `requests` counts every attempt, retries included; `seconds` runs from the first request to
     the last page; `load_id` is dlt's load package, once known; `announced` is the total that the
-    API gave, where it gives one.
+    API gave, where it gives one; `files` is the spool of a listing that has ended, and `changed`
+    how many of its rows are new or different.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path):
         self.endpoint = endpoint
+        self.full = True
+        self.reader = PageReader(endpoint)
         self.requests = 0
         self.pages = 0
         self.announced: int | None = None
         self.load_id: str | None = None
+        self.files: Sequence[SpooledFile] = ()
+        self.changed = 0
         self.failure: Failure | None = None
         self.whole = False
         self._started: float | None = None
         self._ended: float | None = None
         self._folder = folder
-        self._cursors: set[str] = set()
+        self._lock = threading.Lock()
+        self._cursors: set[tuple[str, str]] = set()
         self._walks_left = len(endpoint.variants)
         self._row_of: dict[str, int] = {}
         self._stale: set[int] = set()
         self._spooled = 0
+        self._waiting: list[Any] = []
+        self._waiting_bytes = 0
         self._files: list[SpooledFile] = []
         self._file: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
@@ -81,7 +92,7 @@ class Listing:
     @property
     def rows(self) -> int:
         """Distinct ids seen so far."""
-        return len(self._row_of)
+        return self._spooled - len(self._stale)
 
     @property
     def duplicates(self) -> int:
@@ -95,66 +106,94 @@ class Listing:
             return 0.0
         return (self._ended or time.monotonic()) - self._started
 
+    @property
+    def is_short(self) -> bool:
+        """Whether fewer rows came than the API announced, so that what is missing is unknown."""
+        return self.announced is not None and self.rows < self.announced
+
     def begin_request(self) -> None:
         """Note that a request is about to be sent."""
-        self._started = self._started or time.monotonic()
-        self.requests += 1
+        with self._lock:
+            self._started = self._started or time.monotonic()
+            self.requests += 1
 
-    def follow(self, page: Page) -> bool:
-        """Note a page that was fetched; return whether it is the last of the listing.
+    def expect_walks(self, count: int) -> None:
+        """Say how many walks the listing takes, where that is known only now."""
+        self._walks_left = count
+        if count == 0:
+            self._started = self._ended = time.monotonic()
 
-        Raises BadPage if its cursor was seen before, which would never end.
+    def follow(self, page: Page, walk: str = "") -> bool:
+        """Note a page of one of the walks; return whether it is the last of the listing.
+
+        Raises BadPage if its cursor was seen before in that walk, which would never end.
         """
-        self.pages += 1
-        self.announced = page.total if page.total is not None else self.announced
-        if page.after is None:
-            self._walks_left -= 1
-            self._cursors.clear()
-        elif page.after in self._cursors:
-            raise BadPage("the API repeated a cursor, so the listing would never end", False)
-        else:
-            self._cursors.add(page.after)
-        if self._walks_left == 0:
-            self._ended = time.monotonic()
-        return self._walks_left == 0
+        with self._lock:
+            self.pages += 1
+            self.announced = page.total if page.total is not None else self.announced
+            if page.after is None:
+                self._walks_left -= 1
+            elif (walk, page.after) in self._cursors:
+                raise BadPage("the API repeated a cursor, so the listing would never end", False)
+            else:
+                self._cursors.add((walk, page.after))
+            if self._walks_left == 0:
+                self._ended = time.monotonic()
+            return self._walks_left == 0
 
     def fail(self, failure: Failure) -> None:
         """Give the listing up; the first reason is kept."""
         self.failure = self.failure or failure
         self._ended = time.monotonic()
 
-    def spool(self, items: list[dict[str, Any]], load_id: str) -> None:
-        """Write items to disk as typed rows; of an id that comes again the last one stays."""
-        self.load_id = load_id
-        for start in range(0, len(items), CHUNK_ROWS):
-            chunk = list({item["id"]: item for item in items[start : start + CHUNK_ROWS]}.values())
-            for number, item in enumerate(chunk, self._spooled):
-                if (stale := self._row_of.get(item["id"])) is not None:
+    def spool(self, page: Page) -> None:
+        """Take a page, to be written to disk; of an id that comes again the last row stays."""
+        with self._lock:
+            if self._waiting and page.items and type(page.items[0]) is not type(self._waiting[0]):
+                self._flush()
+            for number, identifier in enumerate(page.ids, self._spooled):
+                if (stale := self._row_of.get(identifier)) is not None:
                     self._stale.add(stale)
-                self._row_of[item["id"]] = number
-            self._spooled += len(chunk)
-            self._write(build_table(self.endpoint, chunk, load_id))
+                self._row_of[identifier] = number
+            self._spooled += len(page.ids)
+            self._waiting.extend(page.items)
+            self._waiting_bytes += page.size
+            if len(self._waiting) >= CHUNK_ROWS or self._waiting_bytes >= CHUNK_BYTES:
+                self._flush()
 
-    def hand_over(self) -> Iterator[SpooledFile]:
-        """Yield the files of a whole listing, one row per id, or one without rows."""
+    def end(self) -> Sequence[SpooledFile]:
+        """Close the spool and return the files of a whole listing, one row per id.
+
+        There is at least one, and none has any rows where the listing is not whole.
+        """
+        self._flush()
         self._close()
+        self._row_of.clear()
         self.whole = self.failure is None
         files = self._files if self.whole else []
-        first = 0
+        first, ended = 0, []
         for file in files:
             stale = {row - first for row in self._stale if first <= row < first + file.rows}
             first += file.rows
-            yield _drop_rows(file, stale) if stale else file
-        if not files:
+            ended.append(_drop_rows(file, stale) if stale else file)
+        if not ended:
             schema = build_schema(build_columns(self.endpoint))
             path = self._folder / f"{self.name}.empty.parquet"
             pq.write_table(schema.empty_table(), path)
-            yield SpooledFile(path, 0, schema)
+            ended.append(SpooledFile(path, 0, schema))
+        self.files = ended
+        return ended
 
     def discard(self) -> None:
         """Let go of the spool, whatever state it is in; on a full disk an open file takes room."""
         with suppress(OSError):
             self._close()
+
+    def _flush(self) -> None:
+        items, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for start in range(0, len(items), CHUNK_ROWS):
+            chunk = items[start : start + CHUNK_ROWS]
+            self._write(build_table(self.endpoint, chunk, self.load_id or ""))
 
     def _write(self, table: pa.Table) -> None:
         # A field that appears on a later page starts a file of its own.

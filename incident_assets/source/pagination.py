@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Request, Response
 
 from incident_assets.source.endpoints import Endpoint
-from incident_assets.source.tables import is_storable, parse_json
+from incident_assets.source.exact_json import is_storable, parse_json
+from incident_assets.source.tables import Row, build_row_type, find_extra
 
 
 class BadPage(Exception):
@@ -25,39 +27,88 @@ class BadPage(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """The items of one response, the cursor of the next page if any, and the announced total."""
+    """The items of one response, as `tables` takes them, with their ids and its size in bytes.
 
-    body: Mapping[str, Any]
-    items: list[dict[str, Any]]
+    `after` is the cursor of the next page, if any, `total` the announced number of rows.
+    """
+
+    items: Sequence[Any]
+    ids: Sequence[str]
+    size: int
     after: str | None
     total: int | None
 
 
-def read_page(endpoint: Endpoint, response: Response) -> Page:
-    """Return the page in a successful response. Raises BadPage if it is not a whole one."""
-    kind = response.headers.get("Content-Type", "").split(";")[0].strip() or "no content type"
-    try:
-        body = parse_json(response.content)
-    except (ValueError, RecursionError):
-        raise BadPage(f"the body is no JSON ({kind}, {len(response.content)} bytes)") from None
-    if not isinstance(body, dict):
-        raise BadPage(f"the body is no JSON object but {type(body).__name__}")
-    items = body.get(endpoint.name)
-    if not isinstance(items, list):
-        raise BadPage(f"the page has no list {endpoint.name!r}")
-    for number, item in enumerate(items):
-        identifier = item.get("id") if isinstance(item, dict) else None
-        if not isinstance(identifier, str) or not identifier or not identifier.isprintable():
-            raise BadPage(f"item {number} of the page has no id", retryable=False)
-    if endpoint.page_size is None:
-        return Page(body, items, None, None)
-    meta = body.get("pagination_meta")
-    if not isinstance(meta, dict):
-        raise BadPage("the page has no pagination_meta, so whether it is the last is unknown")
-    after, total = meta.get("after"), meta.get("total_record_count")
-    if after is not None and not (isinstance(after, str) and is_storable(after)):
-        raise BadPage("the cursor pagination_meta.after is no text")
-    return Page(body, items, after or None, total if isinstance(total, int) else None)
+class PageReader:
+    """Reads the pages of one resource, and learns from them which unknown fields they have."""
+
+    def __init__(self, endpoint: Endpoint):
+        self._endpoint = endpoint
+        self._extra: list[str] = []
+        self._decoder = self._build_decoder()
+
+    def _build_decoder(self) -> "msgspec.json.Decoder[Any]":
+        row: Any = build_row_type(self._endpoint, self._extra)
+        page = msgspec.defstruct(
+            "page",
+            [("items", list[row]), ("pagination_meta", Any, None)],
+            rename={"items": self._endpoint.name},
+        )
+        return msgspec.json.Decoder(page)
+
+    def read(self, response: Response) -> Page:
+        """Return the page in a successful response. Raises BadPage if it is not a whole one."""
+        body = response.content
+        try:
+            items, meta = self._decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            items, meta = self._parse(response)
+        ids = [item.id if isinstance(item, Row) else _read_id(item) for item in items]
+        for number, identifier in enumerate(ids):
+            if not isinstance(identifier, str) or not identifier or not identifier.isprintable():
+                raise BadPage(f"item {number} of the page has no id", retryable=False)
+        if items and not isinstance(items[0], Row):
+            self._learn(items)
+        if self._endpoint.page_size is None:
+            return Page(items, ids, len(body), None, None)
+        if not isinstance(meta, dict):
+            raise BadPage("the page has no pagination_meta, so whether it is the last is unknown")
+        after, total = meta.get("after"), meta.get("total_record_count")
+        if after is not None and not (isinstance(after, str) and is_storable(after)):
+            raise BadPage("the cursor pagination_meta.after is no text")
+        total = total if isinstance(total, int) else None
+        return Page(items, ids, len(body), after or None, total)
+
+    def _decode(self, body: bytes) -> tuple[Sequence[Any], Any]:
+        # What the decoder skips, it does not check: half characters, and bytes that are no UTF-8.
+        if b"\\ud" in body or b"\\uD" in body:
+            raise msgspec.DecodeError
+        if not body.isascii():
+            body.decode()
+        page = self._decoder.decode(body)
+        return page.items, page.pagination_meta
+
+    def _parse(self, response: Response) -> tuple[Sequence[Any], Any]:
+        kind = response.headers.get("Content-Type", "").split(";")[0].strip() or "no content type"
+        try:
+            body = parse_json(response.content)
+        except (ValueError, RecursionError):
+            raise BadPage(f"the body is no JSON ({kind}, {len(response.content)} bytes)") from None
+        if not isinstance(body, dict):
+            raise BadPage(f"the body is no JSON object but {type(body).__name__}")
+        items = body.get(self._endpoint.name)
+        if not isinstance(items, list):
+            raise BadPage(f"the page has no list {self._endpoint.name!r}")
+        return items, body.get("pagination_meta")
+
+    def _learn(self, items: Sequence[Any]) -> None:
+        if unknown := set(find_extra(self._endpoint, items)).difference(self._extra):
+            self._extra = sorted(unknown.union(self._extra))
+            self._decoder = self._build_decoder()
+
+
+def _read_id(item: Any) -> Any:
+    return item.get("id") if isinstance(item, dict) else None
 
 
 class VariantPaginator(BasePaginator):

@@ -5,42 +5,61 @@ where it differs. What a run does around them (lock, log, folders) is in `sync`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import dlt
 import duckdb
-import pyarrow as pa
+from dlt.common.jsonpath import compile_path
+from dlt.extract import DltResource
+from dlt.sources.helpers.requests import Session
+from dlt.sources.helpers.rest_client.client import PageData, RESTClient
+from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from incident_assets.settings import Settings
+from incident_assets.source.changes import INCIDENTS, UPDATES, Changes
+from incident_assets.source.differences import has_rows, write_changed
 from incident_assets.source.endpoints import Column, Endpoint
 from incident_assets.source.keys import LazyBearerAuth
 from incident_assets.source.listing import Listing
 from incident_assets.source.pagination import VariantPaginator
-from incident_assets.source.tables import build_columns
-from incident_assets.source.transport import PagedResponse, build_session
+from incident_assets.source.tables import build_columns, build_schema
+from incident_assets.source.transport import build_session
 
 PIPELINE_NAME = "incident_assets"
 RAW_SCHEMA = "incident_api"
+WALKS_AT_ONCE = 8  # incidents whose updates are being fetched
+WAIT = 0.05  # seconds
 
 
-def build_config(endpoints: Iterable[Endpoint], base_url: str) -> dict[str, Any]:
-    """Return the rest_api configuration of these resources: one entry each, no key in it."""
+def build_config(
+    endpoints: Iterable[Endpoint], base_url: str, updated_since: date | None = None
+) -> dict[str, Any]:
+    """Return the rest_api configuration of these resources: one entry each, no key in it.
+
+    With `updated_since`, only incidents changed on that day (UTC) or later are asked for.
+    """
     return {
         "client": {"base_url": base_url, "auth": LazyBearerAuth()},
         "resource_defaults": {"primary_key": "id", "write_disposition": "merge"},
         "resources": [
-            {"name": endpoint.name, "endpoint": _build_endpoint(endpoint)} for endpoint in endpoints
+            {"name": endpoint.name, "endpoint": _build_endpoint(endpoint, updated_since)}
+            for endpoint in endpoints
         ],
     }
 
 
-def _build_endpoint(endpoint: Endpoint) -> dict[str, Any]:
+def _build_endpoint(endpoint: Endpoint, updated_since: date | None) -> dict[str, Any]:
     # Each resource has params of its own: dlt shares one dict among those without.
     params: dict[str, Any] = {**endpoint.params, **endpoint.variants[0]}
+    if updated_since is not None and endpoint.name == INCIDENTS:
+        params["updated_at[gte]"] = updated_since.isoformat()
     paginator: Any = {"type": "single_page"}
     if endpoint.page_size is not None:
         params["page_size"] = endpoint.page_size
@@ -59,25 +78,42 @@ def _build_endpoint(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def hand_over(listing: Listing, item: Any, meta: Any = None) -> Iterator[Any] | None:
-    """Spool a page; after the last one, let dlt see the files of the whole listing.
+@dataclass(frozen=True)
+class HandOver:
+    """The last step of a resource's pipe: lets dlt see the rows of a whole listing, as a file.
 
-    A step of the resource's pipe: it runs in dlt's extracting thread, where the load package is
-    known. `item` is rest_api's page, which carries the response it came from.
+    Run in dlt's extracting thread. `item` is rest_api's page, which carries the response it came
+    from; the transport has spooled its rows already.
     """
-    response = cast(PagedResponse, item.response)
-    listing.spool(response.page.items, dlt.current.load_package_state()["load_id"])
-    return _import_files(listing) if response.last else None
 
+    connection: duckdb.DuckDBPyConnection
+    schema: str
+    folder: Path
+    changes: Changes
+    listing: Listing
 
-def _import_files(listing: Listing) -> Iterator[Any]:
-    pinned = {column.name for column in build_columns(listing.endpoint)}
-    for file in listing.hand_over():
-        # The columns are known from hints; dlt wants an Arrow table all the same.
-        empty = pa.schema([file.schema.field("id")]).empty_table()
-        if extra := [Column(n, "json", "") for n in file.schema.names if n not in pinned]:
-            # An import takes a schema or hints, not both; text would hide that this is JSON.
-            yield dlt.mark.with_hints(empty, dlt.mark.make_hints(columns=build_hints(extra)))
+    def __call__(self, item: Any, meta: Any = None) -> Iterator[Any] | None:
+        return self._import_changed() if item.response.last else None
+
+    def _import_changed(self) -> Iterator[Any]:
+        listing, table = self.listing, f"{self.schema}.{self.listing.name}"
+        listing.load_id = dlt.current.load_package_state()["load_id"]
+        listing.end()
+        self.changes.settle(listing)
+        target = self.folder / f"{listing.name}.changed.parquet"
+        file = write_changed(self.connection, table, listing, target)
+        listing.changed = file.rows
+        pinned = build_columns(listing.endpoint)
+        names = {column.name for column in pinned}
+        extra = [Column(name, "json", "") for name in file.schema.names if name not in names]
+        # Into an empty table one file goes at once and whole; a merge would write rows twice.
+        hints = dlt.mark.make_hints(
+            columns=build_hints([*pinned, *extra]),
+            write_disposition="merge" if has_rows(self.connection, table) else "append",
+        )
+        # An import takes a schema or hints, not both; text would hide that a new field is JSON.
+        empty = build_schema(pinned[:1]).empty_table()
+        yield dlt.mark.with_hints(empty, hints)
         yield dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=empty)
 
 
@@ -94,26 +130,88 @@ def build_hints(columns: Iterable[Column]) -> dict[str, Any]:
     }
 
 
-def build_source(settings: Settings, listings: Mapping[str, Listing]) -> Any:
+def build_source(
+    settings: Settings,
+    connection: duckdb.DuckDBPyConnection,
+    schema: str,
+    folder: Path,
+    listings: Mapping[str, Listing],
+    changes: Changes,
+) -> Any:
     """Return the dlt source that walks these listings, fetching up to thirteen at a time."""
-    config = build_config((x.endpoint for x in listings.values()), settings.require_base_url())
-    config["client"]["session"] = build_session(settings, listings.values())
+    session = build_session(settings, listings.values())
+    updates = listings.get(UPDATES)
+    by_incident = [updates] if updates is not None and not updates.full else []
+    config = build_config(
+        (listing.endpoint for listing in listings.values() if listing not in by_incident),
+        settings.require_base_url(),
+        changes.updated_since,
+    )
+    config["client"]["session"] = session
+    for resource in config["resources"]:
+        # dlt would compile the text anew for every page.
+        resource["endpoint"]["data_selector"] = compile_path(resource["name"])
     source = rest_api_source(
         cast(RESTAPIConfig, config), name=RAW_SCHEMA, max_table_nesting=0, parallelized=True
     )
+    for listing in by_incident:
+        source.resources.add(_build_updates(settings, session, listing, changes))
     for name, listing in listings.items():
         resource = source.resources[name]
         resource.apply_hints(columns=build_hints(build_columns(listing.endpoint)))
-        resource.add_step(partial(hand_over, listing))
+        resource.add_step(HandOver(connection, schema, folder, changes, listing))
     return source
 
 
-def build_pipeline(connection: duckdb.DuckDBPyConnection, folder: Path) -> dlt.Pipeline:
+def _build_updates(
+    settings: Settings, session: Session, listing: Listing, changes: Changes
+) -> DltResource:
+    """Return the resource that asks for the updates of one incident after the other.
+
+    Which ones is known when the incidents have been listed; it may turn out to be all at once.
+    """
+    endpoint = _build_endpoint(listing.endpoint, None)
+
+    def walk(filters: Mapping[str, str]) -> None:
+        client = RESTClient(settings.require_base_url(), auth=LazyBearerAuth(), session=session)
+        for _ in client.paginate(
+            endpoint["path"],
+            params={**endpoint["params"], **filters},
+            paginator=JSONResponseCursorPaginator("pagination_meta.after", "after"),
+            data_selector=compile_path(listing.name),
+        ):
+            pass  # the transport spools each page
+
+    def fetch() -> Iterator[Any]:
+        while not changes.wait(WAIT):
+            yield None  # gives the thread back, since what we wait for may never come
+        listing.load_id = dlt.current.load_package_state()["load_id"]
+        wanted = changes.wanted
+        walks = [{}] if wanted is None else [{"incident_id": incident} for incident in wanted]
+        listing.expect_walks(len(walks))
+        with ThreadPoolExecutor(WALKS_AT_ONCE) as pool:
+            for _ in pool.map(walk, walks):
+                pass
+        yield PageData([], None, SimpleNamespace(last=True), None, None)  # type: ignore[arg-type]
+
+    return dlt.resource(
+        fetch,
+        name=listing.name,
+        primary_key="id",
+        write_disposition="merge",
+        max_table_nesting=0,
+        parallelized=True,
+    )
+
+
+def build_pipeline(
+    connection: duckdb.DuckDBPyConnection, schema: str, folder: Path
+) -> dlt.Pipeline:
     """Return a pipeline that writes through an open connection and works in an empty folder."""
     return dlt.pipeline(
         PIPELINE_NAME,
         pipelines_dir=str(folder),
         # Without this, dlt merges most tables in two commits, and a crash between them loses rows.
         destination=dlt.destinations.duckdb(connection, supports_transactions=True),
-        dataset_name=RAW_SCHEMA,
+        dataset_name=schema,
     )

@@ -14,7 +14,7 @@ from incident_assets.source.database import DatabaseError, open_database
 from incident_assets.source.endpoints import ENDPOINTS, Endpoint
 from incident_assets.source.failures import describe_failure
 from incident_assets.source.keys import resolve_key
-from incident_assets.source.pagination import BadPage, read_page
+from incident_assets.source.pagination import BadPage, PageReader
 from incident_assets.source.telemetry import opt_out
 from incident_assets.source.transport import ask_once, read_identity
 
@@ -56,7 +56,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _try_resource(settings: Settings, endpoint: Endpoint) -> Finding:
     size = {} if endpoint.page_size is None else {"page_size": "1"}
     try:
-        read_page(endpoint, ask_once(settings, endpoint.path, **size))
+        PageReader(endpoint).read(ask_once(settings, endpoint.path, **size))
     except (RequestException, BadPage) as error:
         return Finding(endpoint.name, False, str(describe_failure(error, settings)))
     return Finding(endpoint.name, True, "readable")

@@ -19,11 +19,13 @@ import dlt
 import duckdb
 
 from incident_assets.settings import Settings
+from incident_assets.source.changes import Changes, read_state
 from incident_assets.source.database import (
     DatabaseError,
     explain_storage_failures,
     open_database,
 )
+from incident_assets.source.differences import has_table, stamp_rows, swap_tables
 from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
 from incident_assets.source.keys import resolve_key
 from incident_assets.source.listing import Failure, Listing
@@ -34,6 +36,8 @@ from incident_assets.source.transport import Identity, read_identity
 log = logging.getLogger(__name__)
 
 LOG_SCHEMA = "incident_sync"
+REFRESH_SCHEMA = "incident_api_refresh"
+MEMORY = "200MB"  # of DuckDB, beyond which it works on disk
 LOG_COLUMNS = {
     "run_id": "VARCHAR",
     "resource": "VARCHAR",
@@ -47,6 +51,8 @@ LOG_COLUMNS = {
     "seconds": "DOUBLE",
     "load_id": "VARCHAR",
     "error": "VARCHAR",
+    "changed": "BIGINT",
+    "deleted": "BIGINT",
 }
 
 
@@ -58,12 +64,16 @@ class AccountMismatch(DatabaseError):
 class Outcome:
     """What one sync did for one resource; `failure` is None where its rows have landed.
 
-    `rows` were loaded, `table_rows` are in the table afterwards; `seconds` is the time of the
-    listing; `load_id` names dlt's load package.
+    `rows` were listed, of which `changed` were new or different; `deleted` are newly missing (after
+    a full refresh: dropped); `table_rows` are in the table afterwards, deleted ones included.
+    `seconds` is the time of the listing; `load_id` names dlt's load package.
     """
 
     resource: str
+    listing: str
     rows: int
+    changed: int
+    deleted: int
     table_rows: int
     requests: int
     seconds: float
@@ -77,21 +87,27 @@ class Sync:
 
     run_id: str
     started: datetime
+    schema: str
     connection: duckdb.DuckDBPyConnection
     listings: dict[str, Listing]
     source: Any
     pipeline: dlt.Pipeline
 
     def conclude(self) -> list[Outcome]:
-        """Write the sync log and return what happened to each resource, in the table's order."""
-        outcomes = [self._judge(listing) for listing in self.listings.values()]
+        """Mark what is gone, write the sync log, and return what happened to each resource."""
+        self.connection.begin()
+        listings, dropped = self.listings.values(), {}
+        if self.schema != RAW_SCHEMA:
+            dropped = swap_tables(self.connection, self.schema, RAW_SCHEMA, listings)
+        outcomes = [self._judge(listing, dropped.get(listing.name, 0)) for listing in listings]
+        finished = datetime.now(UTC)
         rows = [
             (
                 self.run_id,
                 outcome.resource,
                 self.started,
-                datetime.now(UTC),
-                "full",
+                finished,
+                outcome.listing,
                 "failed" if outcome.failure else "loaded",
                 outcome.rows,
                 outcome.table_rows,
@@ -99,29 +115,39 @@ class Sync:
                 outcome.seconds,
                 outcome.load_id,
                 str(outcome.failure) if outcome.failure else None,
+                outcome.changed,
+                outcome.deleted,
             )
             for outcome in outcomes
         ]
         marks = ", ".join("?" * len(LOG_COLUMNS))
-        self.connection.begin()
-        self.connection.executemany(f"INSERT INTO {LOG_SCHEMA}.log VALUES ({marks})", rows)
+        names = ", ".join(LOG_COLUMNS)
+        self.connection.executemany(
+            f"INSERT INTO {LOG_SCHEMA}.log ({names}) VALUES ({marks})", rows
+        )
         self.connection.commit()
         return outcomes
 
-    def _judge(self, listing: Listing) -> Outcome:
-        table = self.connection.execute(f"SELECT count(*) FROM {RAW_SCHEMA}.{listing.name}")
-        if listing.whole and listing.announced not in (None, listing.rows):
-            log.warning(
-                "%s: the API announced %d rows and %d came; rows may have been added or removed "
-                "meanwhile",
-                listing.name,
-                listing.announced,
-                listing.rows,
-            )
+    def _judge(self, listing: Listing, deleted: int) -> Outcome:
+        table = f"{RAW_SCHEMA}.{listing.name}"
+        if listing.whole:
+            if listing.announced not in (None, listing.rows):
+                log.warning(
+                    "%s: the API announced %d rows and %d came; rows may have been added or "
+                    "removed meanwhile",
+                    listing.name,
+                    listing.announced,
+                    listing.rows,
+                )
+            deleted += stamp_rows(self.connection, table, listing, self.started)
+        counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         return Outcome(
             resource=listing.name,
+            listing="full" if listing.full else "changes",
             rows=listing.rows if listing.whole else 0,
-            table_rows=(table.fetchone() or (0,))[0],
+            changed=listing.changed,
+            deleted=deleted,
+            table_rows=(counted or (0,))[0],
             requests=listing.requests,
             seconds=round(listing.seconds, 3),
             load_id=listing.load_id if listing.whole else None,
@@ -130,31 +156,48 @@ class Sync:
 
 
 @contextmanager
-def open_sync(settings: Settings, names: Sequence[str], run_id: str) -> Iterator[Sync]:
+def open_sync(
+    settings: Settings,
+    names: Sequence[str],
+    run_id: str,
+    changes: bool = False,
+    full_refresh: bool = False,
+) -> Iterator[Sync]:
     """Set up a sync of these resources and clean up after it.
 
-    The database is locked and open throughout, so nobody can take it between fetching and loading.
+    With `changes`, incidents and their updates are listed by what changed, where enough is known
+    of earlier syncs. With `full_refresh`, the tables are built anew beside the old ones. The
+    database is locked and open throughout, so nobody can take it between fetching and loading.
     Raises SettingError, DatabaseError (DatabaseBusy, AccountMismatch) before any row is fetched.
     """
     opt_out()
     settings.require_base_url()
     _, origin = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, origin)
-    path = settings.database
+    path, started = settings.database, datetime.now(UTC)
     with open_database(path, settings.lock_timeout, f"sync {run_id}") as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")
         _prepare_log(connection)
         check_account(connection, settings, read_identity(settings))
-        with _working_folder(path) as folder, _dlt_settings():
+        with (
+            _working_folder(path) as folder,
+            _dlt_settings(),
+            _choose_schema(connection, full_refresh) as schema,
+        ):
             wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
+            pipeline = build_pipeline(connection, schema, folder / "dlt")
+            known = read_state(pipeline, RAW_SCHEMA) if changes and schema == RAW_SCHEMA else None
+            plan = Changes(connection, schema, listings, known, started)
             with _discarding(listings.values()), explain_storage_failures(path):
                 yield Sync(
                     run_id=run_id,
-                    started=datetime.now(UTC),
+                    started=started,
+                    schema=schema,
                     connection=connection,
                     listings=listings,
-                    source=build_source(settings, listings),
-                    pipeline=build_pipeline(connection, folder / "dlt"),
+                    source=build_source(settings, connection, schema, folder, listings, plan),
+                    pipeline=pipeline,
                 )
 
 
@@ -185,6 +228,10 @@ def _prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in LOG_COLUMNS.items())
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {LOG_SCHEMA}.log ({columns})")
+    for name in ("changed", "deleted"):  # newer than some databases
+        connection.execute(
+            f"ALTER TABLE {LOG_SCHEMA}.log ADD COLUMN IF NOT EXISTS {name} {LOG_COLUMNS[name]}"
+        )
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {LOG_SCHEMA}.account (host VARCHAR, dashboard_url VARCHAR)"
     )
@@ -212,10 +259,24 @@ def _working_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _choose_schema(connection: duckdb.DuckDBPyConnection, full_refresh: bool) -> Iterator[str]:
+    """Give the schema to load into: for a full refresh one beside the tables, if there are any."""
+    connection.execute(f"DROP SCHEMA IF EXISTS {REFRESH_SCHEMA} CASCADE")
+    if not (full_refresh and has_table(connection, f"{RAW_SCHEMA}._dlt_loads")):
+        yield RAW_SCHEMA
+        return
+    try:
+        yield REFRESH_SCHEMA
+    finally:
+        connection.execute(f"DROP SCHEMA IF EXISTS {REFRESH_SCHEMA} CASCADE")
+
+
+@contextmanager
 def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
         "extract.workers": len(ENDPOINTS),
+        "load.workers": 4,  # more would only hold more in memory at once
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
     }
@@ -223,8 +284,10 @@ def _dlt_settings() -> Iterator[None]:
         yield
 
 
-def run_sync(settings: Settings, names: Sequence[str]) -> list[Outcome]:
+def run_sync(
+    settings: Settings, names: Sequence[str], changes: bool = False, full_refresh: bool = False
+) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
-    with open_sync(settings, names, f"pid-{os.getpid()}") as sync:
+    with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh) as sync:
         sync.pipeline.run(sync.source, loader_file_format="parquet")
         return sync.conclude()

@@ -1,22 +1,24 @@
-"""API pages to typed Arrow tables, and JSON text to exact values.
+"""API objects to typed Arrow tables.
 
 One rule decides every cell (rule 1 of the data): a value that fits its pinned type stands in its
-column; what does not stands under its field's name in `_rescued`, and nothing is lost. Fetching,
+column; what does not stands under its field's name in `_rescued`, and nothing is lost.
+
+There are two ways to a table. Objects that are what the contract says are decoded straight into
+rows of a type made for them, whose nested values stay the JSON text they came as: nothing in them
+becomes a Python object. Anything else is parsed whole, and each value is looked at. Fetching,
 spooling and loading are elsewhere.
 """
 
 import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, cast
 
-import orjson
+import msgspec
 import pyarrow as pa
 
 from incident_assets.source.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
+from incident_assets.source.exact_json import dump_json, is_storable, parse_json
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "text": pa.string(),
@@ -34,114 +36,23 @@ PYTHON_TYPES: Mapping[ColumnType, set[type]] = {
     "bool": {bool, type(None)},
     "timestamp": {str, type(None)},
 }
+# How a field is decoded. A double stays text, so that no digit is rounded away unseen.
+ABSENT = msgspec.Raw(b"")
+DECODED: Mapping[ColumnType, tuple[Any, Any]] = {
+    "text": (str | None, None),
+    "bigint": (int | None, None),
+    "double": (msgspec.Raw, ABSENT),
+    "bool": (bool | None, None),
+    "timestamp": (str | None, None),
+    "json": (msgspec.Raw, ABSENT),
+}
+EMPTY = (b"", b"null")
+EXACT_DIGITS = 16  # a double of so many characters holds every one of them
 # dlt turns any other name into a different one, and a leading underscore is the loader's.
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
 
-_NUMBER, _BEFORE = b"0123456789.eE+-", b":[, \t\r\n"
-_TOKENS = bytes(
-    ord("0") if byte in _NUMBER else ord(":") if byte in _BEFORE else ord("x")
-    for byte in range(256)
-)
-_LONG_NUMBER = re.compile(rb"(?:^|[:\[,\s])(-?[0-9][0-9.eE+-]{15,})")
 _FRACTION = re.compile(r"(\.\d{6})(\d+)")
-
-
-@dataclass(frozen=True)
-class ExactNumber:
-    """A JSON number that neither 64-bit integers nor doubles can hold, as it was written."""
-
-    digits: str
-
-
-def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text, with every number exact.
-
-    Numbers that fit neither int64, uint64 nor double come back as `ExactNumber`. Lone surrogates
-    stay in the strings. Raises ValueError if the body is no JSON, RecursionError if it is nested
-    deeper than Python can follow.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass  # lone surrogates and deep nesting are JSON too: the slow parser decides
-    else:
-        if not _holds_inexact_number(body):
-            return value
-    return json.loads(
-        body, parse_int=_exact_int, parse_float=_exact_float, parse_constant=_refuse_constant
-    )
-
-
-def _holds_inexact_number(body: bytes) -> bool:
-    # Up to 16 characters, every number is exact; ids are full of digits, but stand in quotes.
-    tokens, run = body.translate(_TOKENS), b"0" * 17
-    if b":" + run not in tokens and not tokens.startswith(run):
-        return False
-    return any(not _is_exact(number.decode()) for number in _LONG_NUMBER.findall(body))
-
-
-def _is_exact(digits: str) -> bool:
-    try:
-        if digits.lstrip("-").isdigit():
-            return isinstance(_exact_int(digits), int)
-        return isinstance(_exact_float(digits), float)
-    except (ValueError, ArithmeticError):
-        return True  # part of a string, such as a date
-
-
-def _exact_int(digits: str) -> int | ExactNumber:
-    # Longer than int() may be asked to read, and longer than 64 bits anyway.
-    if len(digits) > 20:
-        return ExactNumber(digits)
-    value = int(digits)
-    return value if -(2**63) <= value < 2**64 else ExactNumber(digits)
-
-
-def _exact_float(digits: str) -> float | ExactNumber:
-    value = float(digits)
-    return value if Decimal(repr(value)) == Decimal(digits) else ExactNumber(digits)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def dump_json(value: Any) -> str:
-    """Return compact JSON text of a parsed value; exact numbers keep their digits."""
-    try:
-        return orjson.dumps(
-            value, default=_dump_exact, option=orjson.OPT_PASSTHROUGH_DATACLASS
-        ).decode()
-    except (TypeError, ValueError):
-        # Nested deeper than orjson writes, or a lone surrogate, which no database stores.
-        return _dump_slowly(value)
-
-
-def _dump_exact(value: object) -> orjson.Fragment:
-    if isinstance(value, ExactNumber):
-        return orjson.Fragment(value.digits)
-    raise TypeError(type(value).__name__)
-
-
-def _dump_slowly(value: Any) -> str:
-    mark = secrets.token_hex(8)  # no string of the API can hold it by chance
-    marked = json.dumps(
-        value,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        default=lambda number: f"{mark}{cast(ExactNumber, number).digits}",
-    )
-    return re.sub(f'"{mark}([^"]*)"', r"\1", marked)
-
-
-def is_storable(value: Any) -> bool:
-    """Whether a value survives UTF-8, which a lone surrogate does not."""
-    try:
-        dump_json(value).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def build_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -155,33 +66,123 @@ def build_columns(endpoint: Endpoint, extra: Sequence[str] = ()) -> list[Column]
     return [*endpoint.columns, *unknown, *LOADER_COLUMNS]
 
 
-def build_table(endpoint: Endpoint, items: Sequence[Mapping[str, Any]], load_id: str) -> pa.Table:
-    """Return one typed row per item, in order.
+class Row(msgspec.Struct, gc=False):
+    """An object of the API that is what the contract says; its other fields are a subclass's."""
+
+    id: str
+
+
+def build_row_type(endpoint: Endpoint, extra: Sequence[str] = ()) -> type[Row]:
+    """Return the type of rows with the pinned columns and `extra` fields, in their order.
+
+    A decoder refuses objects with other fields or with values of another type.
+    """
+    fields = _build_fields(endpoint, extra)[1:]
+    return cast(
+        type[Row],
+        msgspec.defstruct(
+            endpoint.name,
+            [(f"field_{n}", *DECODED[column.type]) for n, column in enumerate(fields)],
+            bases=(Row,),
+            # A field may be named like one of Python's words.
+            rename={f"field_{n}": column.name for n, column in enumerate(fields)},
+            forbid_unknown_fields=True,
+            gc=False,
+            kw_only=True,
+        ),
+    )
+
+
+def find_extra(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fields that the table does not know and that can be columns, sorted."""
+    taken = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
+    return sorted(name for name in set().union(*items) - taken if is_column_name(name))
+
+
+def build_table(endpoint: Endpoint, items: Sequence[Any], load_id: str) -> pa.Table:
+    """Return one typed row per item, in order; items are all Rows or all parsed objects.
 
     Columns: the pinned ones, unknown fields in alphabetical order as JSON text, `_rescued` (JSON
     text of an object, or null), `_deleted_at` (null), `_dlt_load_id`. Every item has a text `id`.
     """
+    if items and isinstance(items[0], Row):
+        names = [field.encode_name for field in msgspec.structs.fields(items[0])]
+        extra = names[len(endpoint.columns) :]
+        try:
+            return _build_from_rows(endpoint, extra, items, load_id)
+        except (pa.ArrowInvalid, ValueError, OverflowError):
+            items = [_unpack(names, row) for row in items]
+    return _build_from_objects(endpoint, items, load_id)
+
+
+def _build_fields(endpoint: Endpoint, extra: Sequence[str]) -> list[Column]:
+    return build_columns(endpoint, extra)[: -len(LOADER_COLUMNS)]
+
+
+def _build_from_rows(
+    endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row], load_id: str
+) -> pa.Table:
+    fields = _build_fields(endpoint, extra)
+    values = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    arrays = [_read_cells(column, cells) for column, cells in zip(fields, values, strict=True)]
+    arrays += _build_loader_arrays([None] * len(rows), load_id)
+    return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
+
+
+def _read_cells(column: Column, values: Sequence[Any]) -> pa.Array:
+    if column.type == "json":
+        texts = [None if (text := bytes(raw)) in EMPTY else text for raw in values]
+        return pa.array(texts, pa.binary()).cast(pa.string())
+    if column.type == "double":
+        values = [_read_double(bytes(raw)) for raw in values]
+    return _cast(column, values)
+
+
+def _read_double(text: bytes) -> float | None:
+    if text in EMPTY:
+        return None
+    if len(text) > EXACT_DIGITS:
+        raise ValueError(text)
+    return float(text)
+
+
+def _unpack(names: Sequence[str], row: Row) -> dict[str, Any]:
+    """Return the parsed object that a row was decoded from."""
+    cells = zip(names, msgspec.structs.astuple(row), strict=True)
+    return {
+        name: parse_json(bytes(cell)) if isinstance(cell, msgspec.Raw) else cell
+        for name, cell in cells
+        if cell is not None and cell != ABSENT
+    }
+
+
+def _build_loader_arrays(rescued: Sequence[str | None], load_id: str) -> list[pa.Array]:
+    count = len(rescued)
+    return [
+        pa.array(rescued, pa.string()),
+        pa.nulls(count, ARROW_TYPES["timestamp"]),
+        pa.array([load_id] * count, pa.string()),
+    ]
+
+
+def _build_from_objects(
+    endpoint: Endpoint, items: Sequence[Mapping[str, Any]], load_id: str
+) -> pa.Table:
     rescued: list[dict[str, Any]] = [{} for _ in items]
-    known = {column.name for column in endpoint.columns}
-    unknown = set().union(*items) - known
-    taken = known | {column.name for column in LOADER_COLUMNS}
-    extra = sorted(name for name in unknown if is_column_name(name) and name not in taken)
-    columns = build_columns(endpoint, extra)
+    unknown = set().union(*items) - {column.name for column in endpoint.columns}
+    extra = find_extra(endpoint, items)
     arrays = [
         _build_array(column, [item.get(column.name) for item in items], rescued)
-        for column in columns[: -len(LOADER_COLUMNS)]
+        for column in _build_fields(endpoint, extra)
     ]
     for name in sorted(unknown.difference(extra)):
         for item, spare in zip(items, rescued, strict=True):
             if item.get(name) is not None:
                 spare[name] = item[name]
-    count = len(items)
-    arrays += [
-        pa.array([_dump_rescued(spare) if spare else None for spare in rescued], pa.string()),
-        pa.nulls(count, ARROW_TYPES["timestamp"]),
-        pa.array([load_id] * count, pa.string()),
-    ]
-    return pa.Table.from_arrays(arrays, schema=build_schema(columns))
+    arrays += _build_loader_arrays(
+        [_dump_rescued(spare) if spare else None for spare in rescued], load_id
+    )
+    return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
 
 
 def is_column_name(name: str) -> bool:
@@ -216,7 +217,7 @@ def _build_array(column: Column, values: list[Any], rescued: list[dict[str, Any]
     return _build_slowly(column, values, rescued)
 
 
-def _cast(column: Column, values: list[Any]) -> pa.Array:
+def _cast(column: Column, values: Sequence[Any]) -> pa.Array:
     if column.type == "timestamp":
         return pa.array(values, pa.string()).cast(ARROW_TYPES["timestamp"])
     return pa.array(values, ARROW_TYPES[column.type])

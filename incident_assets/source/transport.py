@@ -9,8 +9,9 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import dlt
 import orjson
 from dlt.sources.helpers.requests import Client, Session
 from requests import PreparedRequest, Response
@@ -32,7 +33,7 @@ from incident_assets.source.failures import (
 )
 from incident_assets.source.keys import LazyBearerAuth, clean_text
 from incident_assets.source.listing import Listing
-from incident_assets.source.pagination import BadPage, Page, read_page
+from incident_assets.source.pagination import BadPage, Page
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def build_session(settings: Settings, listings: Iterable[Listing]) -> Session:
         if listing is None or not response.ok or response.is_redirect:
             return False
         try:
-            cast(PagedResponse, response).page = read_page(listing.endpoint, response)
+            cast(PagedResponse, response).page = listing.reader.read(response)
         except BadPage as bad:
             return bad.retryable
         return False
@@ -97,14 +98,17 @@ def build_session(settings: Settings, listings: Iterable[Listing]) -> Session:
             if response.is_redirect:
                 raise _refuse_redirect(response)
             if not hasattr(response, "page"):
-                response.page = read_page(listing.endpoint, response)
-            response.last = listing.follow(response.page)
+                response.page = listing.reader.read(response)
+            response.last = listing.follow(response.page, _name_walk(request))
+            if listing.load_id is None:
+                listing.load_id = dlt.current.load_package_state()["load_id"]
+            # In this thread, so that no listing waits for another's page to be written.
+            listing.spool(response.page)
         except (RequestException, BadPage) as error:
             listing.fail(describe_failure(error, settings))
             log.warning("%s: %s", listing.name, listing.failure)
             return _empty_page(request, listing)
-        body = response.page.body
-        response.json = lambda **_: body  # type: ignore[method-assign]  # parsed once, exactly
+        _show_cursor(response, listing)
         return response
 
     session.send = send  # type: ignore[method-assign]
@@ -159,8 +163,19 @@ def _empty_page(request: PreparedRequest, listing: Listing) -> PagedResponse:
     response.status_code = 200
     response.request = request
     response.url = cast(str, request.url)
-    body: dict[str, list[Any]] = {listing.name: []}
-    response.json = lambda **_: body  # type: ignore[method-assign]
-    response.page = Page(body, [], None, None)
+    response.page = Page([], [], 0, None, None)
     response.last = True
+    _show_cursor(response, listing)
     return response
+
+
+def _name_walk(request: PreparedRequest) -> str:
+    """Return what the pages of one walk have in common: their query without the cursor."""
+    query = parse_qsl(urlsplit(cast(str, request.url)).query)
+    return repr([pair for pair in query if pair[0] != "after"])
+
+
+def _show_cursor(response: PagedResponse, listing: Listing) -> None:
+    """Let dlt see what it needs to walk on, and no rows: those go from the page to the spool."""
+    body = {listing.name: [], "pagination_meta": {"after": response.page.after}}
+    response.json = lambda **_: body  # type: ignore[method-assign]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from incident_assets.demo.faults import Fault, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.source.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
+from incident_assets.source.exact_json import parse_json
 from incident_assets.source.sync import Outcome
-from incident_assets.source.tables import build_table, parse_json
+from incident_assets.source.tables import build_table
 from incident_assets_tests.conftest import read_table
 from incident_assets_tests.rebuilding import normalise, rebuild
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from incident_assets.demo.server import DemoApi
@@ -18,6 +19,8 @@ from incident_assets_tests.killing import (
     start_run,
 )
 
+# These happen only where rows are there already.
+ON_ROWS = ("staging", "before a merge", "merge")
 FEW = ("pages in between", "merge", "after the merges", "publish", "before the rename")
 KILLED = -9
 
@@ -31,11 +34,11 @@ class Tally:
         self.expected = read_database()
         self.kills = self.reruns = self.differences = 0
 
-    def rerun(self, exit_code: int | None, loaded: bool) -> None:
-        """Compare after a kill, if rows had been `loaded` before; run again, plainly; compare."""
+    def rerun(self, exit_code: int | None, before: dict[str, list[Any]]) -> None:
+        """Compare each table with what it was `before` the kill; run again, plainly; compare."""
         self.kills += exit_code == KILLED
-        if loaded:
-            self.differences += read_database(schema="incident_api") != _select_raw(self.expected)
+        for name, rows in read_database(schema="incident_api").items() if before else ():
+            self.differences += rows not in (before[name], self.expected[name])
         run_to_end(self.folder, self.job)
         self.reruns += 1
         self.differences += read_database() != self.expected
@@ -55,30 +58,37 @@ def kill_everywhere(points: list[str], times: int, job: str, folder: Path) -> Ta
     """Kill at these points and `times` times spread over a run; half of them on a new database."""
     tally = Tally(folder, job)
     for number, point in enumerate(points):
-        loaded = number % 2 == 0 or _remove_data()
+        before = _age_data() if number % 2 == 0 or point in ON_ROWS else _remove_data()
         process = start_run(folder, job, point)
         process.join(60)
         assert process.exitcode == KILLED, f"{point} was not reached"
-        tally.rerun(process.exitcode, loaded)
+        tally.rerun(process.exitcode, before)
     for number in range(times):
         seconds = tally.seconds * (number + 0.5) / times
         while True:
-            loaded = number % 2 == 0 or _remove_data()
+            before = _age_data() if number % 2 == 0 else _remove_data()
             if (exit_code := kill_after(seconds, folder, job)) == KILLED:
                 break
             seconds *= 0.8  # it was over before
-        tally.rerun(exit_code, loaded)
+        tally.rerun(exit_code, before)
     return tally
 
 
-def _remove_data() -> bool:
+def _remove_data() -> dict[str, list[Any]]:
     for path in Path("data").iterdir():
         path.unlink()
-    return False
+    return {}
 
 
-def _select_raw(tables: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {name: rows for name, rows in tables.items() if name.startswith("incident_api.")}
+def _age_data() -> dict[str, list[Any]]:
+    """Change every raw row, so that the next sync has to write them all; return the tables."""
+    with duckdb.connect("data/incidents.duckdb") as connection:
+        for name in connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'incident_api' "
+            "AND NOT starts_with(table_name, '_')"
+        ).fetchall():
+            connection.execute(f"""UPDATE incident_api.{name[0]} SET _rescued = '{{"aged": 1}}'""")
+    return read_database(schema="incident_api")
 
 
 @pytest.mark.fault(

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from incident_assets.source.endpoints import find_endpoint
-from incident_assets.source.tables import build_table, dump_json, parse_json
+from incident_assets.source.exact_json import dump_json, parse_json
+from incident_assets.source.tables import build_table
 from incident_assets_tests.rebuilding import load_exact, normalise, rebuild
 
 INCIDENTS = find_endpoint("incidents")
