@@ -71,7 +71,8 @@ def read_models() -> Mapping[str, Model]:
         name: sqlglot.parse_one(texts[name], dialect="duckdb") for name in texts
     }
     tables = {name: frozenset(_find_tables(tree)) for name, tree in trees.items()}
-    inputs = {n: {t for schema, t in tables[n] if schema == MODEL_SCHEMA} for n in sorted(texts)}
+    # Sorted, so that the order is the same in every process.
+    inputs = {n: sorted(t for s, t in tables[n] if s == MODEL_SCHEMA) for n in sorted(texts)}
     models = {}
     with duckdb.connect() as connection:
         types = _create_inputs(connection)

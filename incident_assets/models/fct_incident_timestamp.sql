@@ -14,6 +14,16 @@ WITH parsed AS (
     WHERE _deleted_at IS NULL
 ),
 
+happened AS (
+    SELECT
+        id AS incident_id,
+        entry.incident_timestamp.id AS timestamp_id,
+        min(entry.value.value) AS occurred_at
+    FROM parsed
+    WHERE isfinite(entry.value.value) AND entry.incident_timestamp.id IS NOT NULL
+    GROUP BY id, entry.incident_timestamp.id
+),
+
 definition AS (
     SELECT
         t.id,
@@ -27,12 +37,11 @@ definition AS (
 )
 
 SELECT
-    p.id AS incident_id, -- Incident that it is a moment of
-    p.entry.incident_timestamp.id AS timestamp_id, -- Identifier of the timestamp's definition
+    h.incident_id, -- Incident that it is a moment of
+    h.timestamp_id, -- Identifier of the timestamp's definition
     d.name, -- Name that people read
     d.rank, -- Order in which the moments are shown
     d.moments, -- Moments of fct_incident that it stands for, NULL if none
-    p.entry.value.value AS occurred_at -- When it happened (UTC)
-FROM parsed AS p
-LEFT JOIN definition AS d ON p.entry.incident_timestamp.id = d.id
-WHERE isfinite(p.entry.value.value) AND p.entry.incident_timestamp.id IS NOT NULL
+    h.occurred_at -- When it happened (UTC); of several times, the first
+FROM happened AS h
+LEFT JOIN definition AS d ON h.timestamp_id = d.id

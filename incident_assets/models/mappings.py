@@ -83,12 +83,10 @@ def _check(
     for name in names:
         hits = [id for id, own in rows if name == id or name.lower() == (own or "").lower()]
         if rows and len(hits) != 1:
-            known = ", ".join(f"{own} ({id})" for id, own in rows)
+            known = ", ".join(clean_text(f"{own} ({id})") for id, own in rows)
             raise SettingError(
-                clean_text(
-                    f"{variable} names {name!r}, which is {len(hits) or 'none'} of the account's "
-                    f"{table}: give the name or the id of one of {known}"
-                )
+                f"{variable} names {name!r}, which is {len(hits) or 'none'} of the account's "
+                f"{table}: give the name or the id of one of {known}"
             )
 
 
