@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from incident_assets.models.building import Built, build_model
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
@@ -28,3 +30,8 @@ def read_model(name: str, path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     grain = read_models()[name].grain
     rows = read_rows(f"SELECT * FROM incident_analytics.{name}", str(path))
     return {tuple(row[column] for column in grain): row for row in rows}
+
+
+def make_near(value: Any) -> Any:
+    """Return what equals a value but for the last digits of a float."""
+    return pytest.approx(value, rel=1e-9) if isinstance(value, float) else value

@@ -40,23 +40,20 @@ def build_model(
 ) -> Built:
     """Replace a model's table by what its SQL gives, if the key is whole; all of it or nothing.
 
-    `now` is the time of the build. Raises SettingError if a setting that the model reads is wrong.
+    `now` is the time of the build. Raises SettingError if a setting that the model reads is wrong;
+    after any error, closing the connection undoes what was begun.
     """
     table = f"{MODEL_SCHEMA}.{model.name}"
     relations = [name for schema, name in model.tables if schema == SETTING_SCHEMA]
     register_settings(connection, settings, relations, now)
     connection.execute("SET TimeZone = 'UTC'")  # for times without a zone
     connection.begin()
-    try:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")
-        connection.execute(f"CREATE OR REPLACE TABLE {table} AS {model.sql}")
-        counted = ", ".join(f'count(*) - count("{column.name}")' for column in model.columns)
-        query = f"SELECT count(*), {counted} FROM {table}"
-        rows, *nulls = connection.execute(query).fetchone() or (0,)
-        grain = check_grain(connection, model)
-    except BaseException:
-        connection.rollback()
-        raise
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS {model.sql}")
+    counted = ", ".join(f'count(*) - count("{column.name}")' for column in model.columns)
+    query = f"SELECT count(*), {counted} FROM {table}"
+    rows, *nulls = connection.execute(query).fetchone() or (0,)
+    grain = check_grain(connection, model)
     if grain.passed:
         connection.commit()
     else:

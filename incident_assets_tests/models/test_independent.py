@@ -17,7 +17,7 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets.source.sync import run_sync
 from incident_assets_tests.conftest import KEY, NAMES
-from incident_assets_tests.modelling import build_all, read_model
+from incident_assets_tests.modelling import build_all, make_near, read_model
 
 Mart = dict[tuple[Any, ...], dict[str, Any]]
 CALLED_OFF = ("declined", "canceled", "merged")
@@ -214,10 +214,6 @@ def compute_ageing(api: DemoApi, now: datetime) -> Mart:
             "as_of": now,
         }
     return mart
-
-
-def make_near(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
 
 
 def test_every_mart_agrees_with_a_computation_that_never_saw_the_database(
