@@ -12,6 +12,7 @@ from dagster_dlt import DagsterDltResource
 
 from incident_assets.alerts import build_alerts
 from incident_assets.assets.ingestion import build_ingestion
+from incident_assets.assets.models import build_models
 from incident_assets.assets.publish import build_published_copy
 from incident_assets.assets.translator import API_KEY
 from incident_assets.checks.outcome import build_outcome_check
@@ -44,6 +45,7 @@ def build_definitions(
                 description="The incident-management API that everything is read from.",
             ),
             build_ingestion(),
+            *build_models(),
             build_published_copy(),
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],

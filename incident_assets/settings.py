@@ -42,6 +42,19 @@ class Settings:
         "Where failures and recoveries are posted, as Slack takes them; a secret",
         secret=True,
     )
+    timestamps: str = _setting(
+        "INCIDENT_TIMESTAMPS",
+        "",
+        "Moments under other names: `accepted=Acknowledged,fixed=01ABC...` (name or id)",
+    )
+    statuses: str = _setting(
+        "INCIDENT_STATUSES", "", "Statuses in another category: `Monitoring=closed` (name or id)"
+    )
+    follow_up_sla: str = _setting(
+        "INCIDENT_FOLLOW_UP_SLA",
+        "",
+        "Days that a follow-up may take, by priority: `Urgent=7,High=14`; unset, no limit",
+    )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use"
     )

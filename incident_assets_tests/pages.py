@@ -1,4 +1,4 @@
-"""Pages of docs/ that are made from code: reliability.md from the tests, checks.md from the checks.
+"""Pages of docs/ that are made from code: from tests, from checks, and from the models' SQL.
 
 `python -m incident_assets_tests.pages` writes them; a test compares them, and pytest prints the
 table of faults with results where fault tests were run (`make test-faults`, CI).
@@ -13,6 +13,13 @@ from pathlib import Path
 import incident_assets_tests
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.checks.per_resource import CHECKS
+from incident_assets.models.catalog import (
+    MODEL_SCHEMA,
+    Model,
+    Source,
+    find_origins,
+    read_models,
+)
 from incident_assets.source.endpoints import ENDPOINTS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -32,7 +39,30 @@ Every raw table has these four checks. `freshness` runs every fifteen minutes in
 after each load, in the sync jobs. Any of them can be run alone from the Checks tab of an asset.
 Each result carries counts, the ids of a few rows, and SQL that lists them all.
 
+Every model has the check `grain`: its key is never empty and never there twice. It is made before
+the new table takes the old one's place: a build that fails it is undone, and nothing is built on
+it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.
+
 Made from `incident_assets/checks/per_resource.py` (`python -m incident_assets_tests.pages`).
+
+"""
+METRICS = """\
+# What each figure means, and where it comes from
+
+Twenty models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
+`mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
+in one transaction; its columns and their lineage are in the UI too. One figure, row by row:
+
+```sh
+.venv/bin/python -m incident_assets.explain mart_incident_weekly mttr_median \\
+  --week 2026-W40 --severity Major
+```
+
+An account may rename its timestamps, statuses and priorities. The usual names are known; others
+are told by INCIDENT_TIMESTAMPS, INCIDENT_STATUSES and INCIDENT_FOLLOW_UP_SLA (README). A moment
+that nobody defines is empty, and so is what is computed from it.
+
+Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages`).
 
 """
 
@@ -88,7 +118,32 @@ def render_checks() -> str:
     return CHECKS_PAGE + "\n".join([*parts, "## Limits\n", *lines]) + "\n"
 
 
-PAGES = {"reliability.md": render_reliability, "checks.md": render_checks}
+def render_metrics() -> str:
+    """Return docs/metrics.md: the marts, then what they are made from."""
+    models = sorted(read_models().values(), key=lambda model: (model.name[0] != "m", model.name))
+    return METRICS + "\n".join(_render_model(model) for model in models)
+
+
+def _render_model(model: Model) -> str:
+    link = f"[{model.name}](../incident_assets/models/{model.name}.sql)"
+    lines = [
+        f"## {link}",
+        *model.notes,
+        "| column | type | meaning | made from |\n|" + " --- |" * 4,
+    ]
+    for column in model.columns:
+        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        fields = sorted({f"{x.table}.{x.column}".lstrip(".") for x in origins})
+        cells = (column.name, column.type, column.description, ", ".join(fields))
+        lines[-1] += f"\n| {' | '.join(cells)} |"
+    return "\n\n".join(lines) + "\n"
+
+
+PAGES = {
+    "reliability.md": render_reliability,
+    "checks.md": render_checks,
+    "metrics.md": render_metrics,
+}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():

@@ -3,8 +3,10 @@
 import dagster as dg
 import pytest
 
+from incident_assets.assets.models import model_key
 from incident_assets.assets.translator import API_KEY, raw_key
 from incident_assets.build import build_definitions
+from incident_assets.models.catalog import read_models
 from incident_assets.source.endpoints import ENDPOINTS, Endpoint
 from incident_assets.source.tables import build_columns
 from incident_assets_tests.conftest import NAMES, run_command
@@ -44,7 +46,8 @@ OPERATIONS = {dg.AssetKey(["incident_sync", name]) for name in ("log", "publishe
 
 def test_no_phantom_upstream() -> None:
     keys = build_definitions().resolve_asset_graph().get_all_asset_keys()
-    assert keys == {API_KEY, *OPERATIONS, *(raw_key(name) for name in NAMES)}
+    raw, models = map(raw_key, NAMES), map(model_key, read_models())
+    assert keys == {API_KEY, *OPERATIONS, *raw, *models}
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -53,6 +56,19 @@ def test_jobs_select_their_groups_and_the_operations(job: str) -> None:
     raw = {key.path[-1] for key in selected if key.path[0] == "incident_api"}
     assert raw == JOBS[job]
     assert selected >= OPERATIONS
+    # Whatever is built on one of its tables, directly or through other models, and nothing else.
+    models = {key.path[-1] for key in selected if key.path[0] == "incident_analytics"}
+    assert models == {name for name in read_models() if find_raw_tables(name) & raw}
+
+
+def find_raw_tables(name: str) -> set[str]:
+    found: set[str] = set()
+    for schema, table in read_models()[name].tables:
+        if schema == "incident_api":
+            found.add(table)
+        elif schema == "incident_analytics":
+            found |= find_raw_tables(table)
+    return found
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -102,7 +102,7 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
                 for name, check in FUNCTIONS.items()
                 if name in selected
             }
-        yield from (_report(name, asset, finding) for name, finding in findings.items())
+        yield from (report_finding(name, asset, finding) for name, finding in findings.items())
 
     return run
 
@@ -129,7 +129,8 @@ def _open(duckdb: DuckDBResource, selected: set[str]) -> Iterator[engine.DuckDBP
             yield connection
 
 
-def _report(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+    """Return a finding as the result of the asset's check of that name."""
     metadata: dict[str, Any] = dict(finding.counts)
     if finding.samples:
         metadata["sample_ids"] = dict(finding.samples)

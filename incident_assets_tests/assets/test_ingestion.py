@@ -10,6 +10,7 @@ import pytest
 
 from incident_assets.build import build_definitions
 from incident_assets.demo.server import DemoApi
+from incident_assets.models.catalog import read_models
 from incident_assets_tests.conftest import KEY, NAMES, count_rows, read_rows, run_command
 
 Execute = Callable[..., dg.ExecuteInProcessResult]
@@ -27,10 +28,10 @@ def materialised(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]
 
 def test_sync_all_materialises_everything_twice(api: DemoApi, execute: Execute) -> None:
     for _ in range(2):
-        result = execute()
+        result = execute("sync_all")
         assert result.success
         events = materialised(result)
-        assert set(events) == {*NAMES, "log", "published_copy"}
+        assert set(events) == {*NAMES, *read_models(), "log", "published_copy"}
         for name in NAMES:
             assert events[name]["dagster/row_count"] == len(api.rows(name))
             assert events[name]["rows_loaded"] == len(api.rows(name))

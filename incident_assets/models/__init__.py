@@ -1,0 +1,7 @@
+"""The SQL models, one `.sql` file each, and what is read from them without Dagster.
+
+A file begins with a comment: meaning, `Grain:` (the columns of its key), `Source:` of the
+definition and any `Caveat:`. It holds one plain SELECT, whose output columns are described by
+trailing comments, from raw tables (`incident_api`), other models (`incident_analytics`) and the
+settings (`setting_...`). Adding a model is adding a file.
+"""

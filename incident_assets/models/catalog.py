@@ -1,0 +1,155 @@
+"""What the SQL files say: keys, descriptions, types, dependencies and column lineage.
+
+Nothing is built, and no database is opened but an empty one in memory, which knows the types.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from importlib.resources import files
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
+
+from incident_assets.checks.contract import DUCKDB_TYPES
+from incident_assets.models.mappings import SETTINGS, register_settings
+from incident_assets.settings import Settings
+from incident_assets.source.endpoints import ENDPOINTS, LOADER_COLUMNS
+from incident_assets.source.pipeline import RAW_SCHEMA
+
+MODEL_SCHEMA = "incident_analytics"
+SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables
+CONSTANT = "constant"  # in place of a schema, for a value that the SQL itself states
+
+
+class Source(NamedTuple):
+    """A column that another one is made from: of a raw table, a model, a setting; or a constant."""
+
+    schema: str
+    table: str
+    column: str
+
+
+@dataclass(frozen=True)
+class ModelColumn:
+    """An output column; `sources` are those its SELECT reads, one step back."""
+
+    name: str
+    type: str
+    description: str
+    sources: frozenset[Source]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as its file tells it: `notes` are the paragraphs of its first comment.
+
+    `tables` are the (schema, table) of all that it reads.
+    """
+
+    name: str
+    sql: str
+    notes: tuple[str, ...]
+    grain: tuple[str, ...]
+    tables: frozenset[tuple[str, str]]
+    columns: tuple[ModelColumn, ...]
+
+
+@cache
+def read_models() -> Mapping[str, Model]:
+    """Return the models by name, each after those it reads."""
+    paths = [path for path in files("incident_assets.models").iterdir() if path.name[-4:] == ".sql"]
+    texts = {path.name[:-4]: path.read_text() for path in paths}
+    trees: dict[str, Any] = {
+        name: sqlglot.parse_one(texts[name], dialect="duckdb") for name in texts
+    }
+    tables = {name: frozenset(_find_tables(tree)) for name, tree in trees.items()}
+    # Sorted, so that the order is the same in every process.
+    inputs = {n: sorted(t for s, t in tables[n] if s == MODEL_SCHEMA) for n in sorted(texts)}
+    models = {}
+    with duckdb.connect() as connection:
+        types = _create_inputs(connection)
+        for name in TopologicalSorter(inputs).static_order():
+            table = f"{MODEL_SCHEMA}.{name}"
+            connection.execute(f"CREATE TABLE {table} AS {texts[name]}")
+            types[MODEL_SCHEMA][name] = _describe(connection, table)
+            comments = {s.alias_or_name: " ".join(s.comments or ()) for s in trees[name].selects}
+            scope = build_scope(qualify(trees[name], dialect="duckdb", schema=types))
+            header = "\n".join(
+                line[3:]
+                for line in takewhile(lambda x: x.startswith("--"), texts[name].splitlines())
+            )
+            notes = re.split(r"\n(?=(?:Grain|Source|Caveat): )", header)
+            grain = next(note[7:] for note in notes if note.startswith("Grain: "))
+            models[name] = Model(
+                name=name,
+                sql=texts[name],
+                notes=tuple(" ".join(note.split()) for note in notes),
+                grain=tuple(grain.split(", ")),
+                tables=tables[name],
+                columns=tuple(
+                    ModelColumn(
+                        column, kind, comments[column].strip(), frozenset(_trace(scope, column))
+                    )
+                    for column, kind in types[MODEL_SCHEMA][name].items()
+                ),
+            )
+    return models
+
+
+def find_origins(source: Source) -> frozenset[Source]:
+    """Return the raw columns, settings and constants a column goes back to, through all models."""
+    if source.schema != MODEL_SCHEMA:
+        return frozenset({source})
+    columns = {column.name: column for column in read_models()[source.table].columns}
+    return frozenset(o for nearer in columns[source.column].sources for o in find_origins(nearer))
+
+
+def _find_tables(tree: exp.Expr) -> Iterator[tuple[str, str]]:
+    for table in tree.find_all(exp.Table):
+        if table.name in SETTINGS:
+            table.set("db", exp.to_identifier(SETTING_SCHEMA))
+        if table.db:
+            yield table.db, table.name
+
+
+def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Create empty raw tables and settings; return the types of their columns by schema, table."""
+    connection.execute(f"CREATE SCHEMA {RAW_SCHEMA}; CREATE SCHEMA {MODEL_SCHEMA}")
+    for endpoint in ENDPOINTS:
+        columns = (*endpoint.columns, *LOADER_COLUMNS)
+        listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
+        connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
+    register_settings(connection, Settings(), SETTINGS)
+    raw = {e.name: _describe(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
+    settings = {name: _describe(connection, name) for name in SETTINGS}
+    return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+
+
+def _trace(scope: Any, name: str) -> Iterator[Source]:
+    """Yield the columns that an output column of a SELECT is made from."""
+    if scope.set_operation_scopes:
+        place = scope.expression.named_selects.index(name)
+        for part in scope.set_operation_scopes:
+            yield from _trace(part, part.expression.named_selects[place])
+        return
+    projection = next(s for s in scope.expression.selects if s.alias_or_name == name)
+    if isinstance(value := projection.unalias(), exp.Literal):
+        yield Source(CONSTANT, "", value.sql("duckdb"))
+    for column in projection.find_all(exp.Column):
+        source = scope.sources[column.table]
+        if isinstance(source, Scope):
+            yield from _trace(source, column.name)
+        else:
+            yield Source(source.db, source.name, column.name)

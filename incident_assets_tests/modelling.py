@@ -1,0 +1,37 @@
+"""Building all models on a database without Dagster, and reading what came out.
+
+Accounts and expected figures belong to the tests.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from incident_assets.models.building import Built, build_model
+from incident_assets.models.catalog import read_models
+from incident_assets.settings import Settings
+from incident_assets.source.database import open_database
+from incident_assets_tests.conftest import read_rows
+
+
+def build_all(path: Path, now: datetime | None = None, **settings: str) -> dict[str, Built]:
+    """Build every model, in order; keyword arguments are settings."""
+    with open_database(path, 20, "a test") as connection:
+        return {
+            name: build_model(connection, model, Settings(**settings), now)
+            for name, model in read_models().items()
+        }
+
+
+def read_model(name: str, path: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the rows of a model by the values of its key."""
+    grain = read_models()[name].grain
+    rows = read_rows(f"SELECT * FROM incident_analytics.{name}", str(path))
+    return {tuple(row[column] for column in grain): row for row in rows}
+
+
+def make_near(value: Any) -> Any:
+    """Return what equals a value but for the last digits of a float."""
+    return pytest.approx(value, rel=1e-9) if isinstance(value, float) else value

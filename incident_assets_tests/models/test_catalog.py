@@ -1,0 +1,69 @@
+"""What is read from the SQL: lineage of every column, words for every column, and a key."""
+
+import pytest
+
+from incident_assets.models.catalog import (
+    CONSTANT,
+    MODEL_SCHEMA,
+    SETTING_SCHEMA,
+    Model,
+    Source,
+    find_origins,
+    read_models,
+)
+from incident_assets.models.mappings import SETTINGS
+from incident_assets.source.endpoints import find_endpoint
+from incident_assets.source.pipeline import RAW_SCHEMA
+from incident_assets.source.tables import build_columns
+
+NAMES = (
+    "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "
+    "dim_workflow fct_incident fct_incident_timestamp fct_status_transition "
+    "fct_incident_custom_field fct_role_assignment fct_action fct_follow_up fct_on_call_shift "
+    "mart_incident_weekly mart_responder_load mart_follow_up_ageing mart_time_in_status"
+).split()
+
+
+def test_the_models_are_there() -> None:
+    assert set(read_models()) == set(NAMES)
+
+
+@pytest.mark.parametrize("model", read_models().values(), ids=lambda model: model.name)
+def test_every_column_goes_back_to_a_raw_column_or_a_stated_constant(model: Model) -> None:
+    for column in model.columns:
+        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        assert origins, column.name
+        for origin in origins:
+            if origin.schema == RAW_SCHEMA:
+                known = [c.name for c in build_columns(find_endpoint(origin.table))]
+                assert origin.column in known
+            elif origin.schema == SETTING_SCHEMA:
+                assert origin.column in SETTINGS[origin.table]
+            else:
+                assert origin.schema == CONSTANT
+        # A column that is nothing but constants must be meant to be.
+        if {origin.schema for origin in origins} == {CONSTANT}:
+            assert (model.name, column.name) == ("fct_on_call_shift", "period")
+
+
+def test_lineage_of_a_metric_ends_at_the_fields_of_the_api() -> None:
+    origins = find_origins(Source(MODEL_SCHEMA, "mart_incident_weekly", "mtta_median"))
+    assert {f"{origin.table}.{origin.column}" for origin in origins} == {
+        "incidents.incident_timestamp_values",
+        "incident_updates.created_at",
+        "incident_updates.new_incident_status",
+        "incident_statuses.category",
+        "setting_moment.moment",
+        "setting_status.category",
+    }
+
+
+@pytest.mark.parametrize("model", read_models().values(), ids=lambda model: model.name)
+def test_every_model_says_what_it_is(model: Model) -> None:
+    assert model.notes[0].endswith(".") and ":" not in model.notes[0].split(" ")[0]
+    assert any(note.startswith("Source: ") for note in model.notes)
+    names = [column.name for column in model.columns]
+    assert set(model.grain) <= set(names)
+    for column in model.columns:
+        assert column.description, column.name
+        assert column.type
