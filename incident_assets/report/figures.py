@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from incident_assets.report.numbers import THIN, WINDOW, Backlog, Load, Spread, Stay, Trend, Weekly
 from incident_assets.report.render import PALETTE
 from incident_assets.report.sheet import (
+    TICKS,
     Key,
     Sheet,
     label_weeks,
@@ -94,12 +95,13 @@ def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
         single = _lift([s.median for s in trend.weekly])
         pooled = [s if s.count >= THIN else Spread(0, None, None) for s in trend.pooled]
         high, low = _lift([s.p90 for s in pooled]), _lift([s.median for s in pooled])
-        look: Any = {"markersize": 3.5, "alpha": 0.3, "clip_on": False}
+        look: Any = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "clip_on": False}
         axes.plot(range(len(single)), single, "o", color=dot.colour, **look)
         for key, values, weight in ((tail, high, "normal"), (middle, low, "bold")):
             axes.plot(range(len(values)), values, color=key.colour, ls=key.dash, linewidth=2.2)
-            if key is middle or high[-1] > 1.5 * low[-1]:
-                text = say_duration(values[-1]) if isfinite(values[-1]) else ""
+            # No figure beside a line that ends early, nor two on top of each other.
+            if values[-1] > (0 if key is middle else 1.5 * low[-1]):
+                text = say_duration(values[-1]) if values[-1] > 1 else TICKS[1]
                 place = axes.get_yaxis_transform()
                 axes.text(1.01, values[-1], text, transform=place, va="center", weight=weight)
         drawn = [value for value in single + high + low if isfinite(value)]
@@ -118,8 +120,7 @@ def plot_stays(stays: Sequence[Stay], width: int) -> "Figure":
     timed = [stay for stay in stays if stay.spread.count]
     middle = Key("median", PALETTE["middle"], "o")
     tail = Key("p90", PALETTE["tail"], "o")
-    height = row_height(width) * len(timed) + FOOT
-    sheet = Sheet(width, height, [middle, tail])
+    sheet = Sheet(width, row_height(width) * len(timed) + FOOT, [middle, tail])
     names = [stay.category[:1].upper() + stay.category[1:] for stay in timed]
     notes = [f"{say_duration(s.spread.median)} · {say_duration(s.spread.p90)}" for s in timed]
     axes = sheet.add_rows(names, notes, room=150)

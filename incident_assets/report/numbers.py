@@ -83,7 +83,6 @@ class Backlog:
     open: Sequence[int]
     over_sla: int
     sla_days: float | None
-    age_median: Sequence[float | None]
 
 
 def pool(cells: Iterable[tuple[int, float | None, float | None]]) -> Spread:
@@ -206,7 +205,6 @@ def age_follow_ups(ageing: pa.Table) -> tuple[list[str], list[Backlog]]:
             [cells[b]["open"] if b in cells else 0 for b in buckets],
             _add(cells.values(), "open_over_sla"),
             next((c["sla_days"] for c in cells.values() if c["sla_days"] is not None), None),
-            [cells[b]["open_age_median"] if b in cells else None for b in buckets],
         )
         for key, cells in sorted(groups.items())
     ]

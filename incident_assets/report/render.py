@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PNG_DPI = 108
+PNG_DPI = 72  # a unit is a pixel; wider than 880 would not fit the UI's dialog
 PNG_COLOURS = 48
 # Each colour once: in SVG it becomes a CSS variable, which page.css sets for light and dark.
 PALETTE: Mapping[str, str] = {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN, LISTED = 12, 50  # rows at most, in a plot and in its table
-OLD = 30  # days
+OLD = {"31-90 d", "91+ d"}  # age buckets
 METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
 POOLED = (
     f"Each point pools the {WINDOW} weeks that end there, and is left out below {THIN} incidents. "
@@ -105,7 +105,7 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     negative = sum(trend.negative for trend in trends.values())
     finding = (
         f"Median and 90th percentile (nine of ten incidents are faster), over {counts[0]:,} "
-        f"acknowledged and {counts[1]:,} resolved incidents; each step up is several times slower."
+        f"acknowledged and {counts[1]:,} resolved incidents; each line up is several times slower."
     )
     if negative:
         finding += f" {negative:,} negative durations (timestamps out of order) are included."
@@ -256,15 +256,10 @@ def count_headlines(
         pooled = dict(zip(trend.weeks, trend.pooled, strict=True))
         last, earlier = (pooled.get(w, Spread(0, None, None)) for w in (end, end - WINDOW * WEEK))
         note = say_change(last.median, earlier.median, say_duration)
+        note += f", {last.count} incidents only" if 0 < last.count < THIN else ""
         tiles.append(Tile(f"Median {metric.upper()}", say_duration(last.median), note))
-    old = [n for n, bucket in enumerate(buckets) if int(bucket.split("-")[0].rstrip("+ d")) > OLD]
     everything = sum(sum(b.open) for b in backlogs)
-    tiles.append(
-        Tile(
-            f"Follow-ups over {OLD} days",
-            f"{sum(b.open[n] for b in backlogs for n in old):,}",
-            f"of {everything:,} open",
-        )
-    )
+    old = sum(n for b in backlogs for n, age in zip(b.open, buckets, strict=True) if age in OLD)
+    tiles.append(Tile("Follow-ups over 30 days", f"{old:,}", f"of {everything:,} open"))
     days = [say_day(d) for d in (end - (WINDOW - 1) * WEEK, end + WEEK - timedelta(days=1))]
-    return f"{' to '.join(days)}, against the {WINDOW} weeks before", tiles
+    return f"{' to '.join(days)}, against the {WINDOW} weeks before; medians are estimates", tiles

@@ -102,7 +102,7 @@ class Sheet:
         shift = 0.18 if self.narrow else 0
         axes.set_ylim(len(names) - 0.5 - shift, -0.5 - shift)
         axes.set_yticks([])
-        axes.grid(True, axis="x")
+        axes.grid(not self.narrow, axis="x")  # there, it would run through the names
         return axes
 
 

@@ -64,6 +64,7 @@ def test_bad_names_are_texts(hostile: Report) -> None:
     assert {cut(name, 120) for name in HOSTILE} <= set(Page(hostile.html).texts)
     assert not [name for name in HOSTILE if name and name in hostile.markdown]
     assert "evil" not in hostile.markdown and "\x00" not in hostile.html
+    assert len(hostile.markdown) < 190_000
 
 
 def test_without_data_it_says_so() -> None:
@@ -96,7 +97,7 @@ def test_durations_of_nothing_and_less_are_drawn(value: float) -> None:
     given = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in describe([value]).items()}
     rows = [row | given for row in make_busy_marts().weekly.to_pylist()]
     page = Page(build_report(make_marts(weekly=rows), AS_OF).html)
-    assert "≤ 1 s" in page.texts
+    assert page.texts.count("≤ 1 s") > 4  # ticks, and figures at the ends of lines
     assert any("negative" in text for text in page.texts) == (value < 0)
 
 
