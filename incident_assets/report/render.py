@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PNG_DPI = 72  # a unit is a pixel; wider than 880 would not fit the UI's dialog
 PNG_COLOURS = 48
+# The first comes with matplotlib; the others draw, where installed, the letters that it lacks.
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai")
 # Each colour once: in SVG it becomes a CSS variable, which page.css sets for light and dark.
 PALETTE: Mapping[str, str] = {
     "ink": "#1c2430",
@@ -46,7 +48,6 @@ STYLE: Mapping[str, Any] = {
     "text.parse_math": False,
     "text.color": PALETTE["ink"],
     "font.size": 12,
-    "font.family": "DejaVu Sans",
     "axes.facecolor": "none",
     "axes.edgecolor": PALETTE["muted"],
     "axes.spines.top": False,
@@ -68,12 +69,15 @@ STYLE: Mapping[str, Any] = {
 def prepare_matplotlib() -> Iterator[None]:
     """Import matplotlib and draw in our style until the block ends; HOME is left alone."""
     with _keep_home_clean(), warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes in the PNG; a browser has its own fonts.
+        # A letter that no font has is drawn as a box in the PNG; a browser has its own fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         import matplotlib.style
         from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
+        from matplotlib.font_manager import fontManager
 
-        with matplotlib.style.context(["default", dict(STYLE)]):
+        installed = {font.name for font in fontManager.ttflist}
+        fonts = [font for font in FONTS if font in installed]
+        with matplotlib.style.context(["default", {**STYLE, "font.family": fonts}]):
             yield
 
 

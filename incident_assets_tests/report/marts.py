@@ -170,7 +170,7 @@ def _leave_statuses(chance: random.Random, given: list[str]) -> "Any":
     usual = {"triage": 8, "live": 130, "learning": 60 * 60, "paused": 900, "closed": 60 * 24 * 9}
     for n in range(18):
         month = date(2025 + (n + 2) // 12, (n + 2) % 12 + 1, 1)
-        for category, minutes in usual.items() | {(name, 30) for name in given}:
+        for category, minutes in [*usual.items(), *((name, 30) for name in given)]:
             stays = 2 + _draw_count(chance, {"paused": 1, "closed": 2}.get(category, 25))
             figures = describe([_draw_duration(chance, minutes) for _ in range(stays)])
             reopened = sum(chance.random() < 0.04 for _ in range(stays))
