@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
-from incident_assets.report.numbers import THIN, WINDOW, Backlog, Load, Spread, Stay, Trend, Weekly
+from incident_assets.report.numbers import (
+    NO_SPREAD,
+    THIN,
+    WINDOW,
+    Backlog,
+    Load,
+    Stay,
+    Trend,
+    Weekly,
+)
 from incident_assets.report.render import PALETTE
 from incident_assets.report.sheet import (
     TICKS,
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEFT, BOTTOM, FOOT = 52, 42, 26  # px for the labels of axes; FOOT is that of amounts
-END = 54  # px for the last figure of a line
+END = 60  # px for the last figure of a line
 BAR = 18  # px
 SHADES = tuple(PALETTE[f"worst-{n}"] for n in range(1, 6))
 AGES = tuple(PALETTE[f"age-{n}"] for n in range(1, 5))
@@ -46,7 +55,7 @@ def plot_weekly(weekly: Weekly, width: int) -> "Figure":
     means = [sum(below[n - WINDOW : n]) / WINDOW for n in range(WINDOW, len(below))]
     axes.plot(range(WINDOW - 1, len(below) - 1), means, color=mean.colour, linewidth=1.6)
     top = max(4, *below)
-    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if top / (m * 10**n) <= 6)
+    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if top / (m * 10**n) <= 7)
     axes.set(ylim=(0, top * 1.03), yticks=range(0, top + 1, step))
     label_weeks(axes, weekly.weeks, sheet.narrow)
     return sheet.figure
@@ -93,7 +102,7 @@ def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
         axes = sheet.add_axes(LEFT, top, width - LEFT - END, height)
         axes.grid(True, axis="y")
         single = _lift([s.median for s in trend.weekly])
-        pooled = [s if s.count >= THIN else Spread(0, None, None) for s in trend.pooled]
+        pooled = [s if s.count >= THIN else NO_SPREAD for s in trend.pooled]
         high, low = _lift([s.p90 for s in pooled]), _lift([s.median for s in pooled])
         look: Any = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "clip_on": False}
         axes.plot(range(len(single)), single, "o", color=dot.colour, **look)
@@ -123,7 +132,8 @@ def plot_stays(stays: Sequence[Stay], width: int) -> "Figure":
     sheet = Sheet(width, row_height(width) * len(timed) + FOOT, [middle, tail])
     names = [stay.category[:1].upper() + stay.category[1:] for stay in timed]
     notes = [f"{say_duration(s.spread.median)} · {say_duration(s.spread.p90)}" for s in timed]
-    axes = sheet.add_rows(names, notes, room=150)
+    few = [f" ({s.spread.count} only)" if s.spread.count < THIN else "" for s in timed]
+    axes = sheet.add_rows(names, [a + b for a, b in zip(notes, few, strict=True)], room=180)
     ends = [_lift([s.spread.median, s.spread.p90]) for s in timed]
     for n, (low, high) in enumerate(ends):
         axes.plot([low, high], [n, n], color=PALETTE["grid"], linewidth=5)
@@ -156,9 +166,11 @@ def plot_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog], width: int
     """Open follow-ups by priority, the oldest last; those over the SLA are underlined."""
     keys = [Key(bucket, AGES[min(n, len(AGES) - 1)]) for n, bucket in enumerate(buckets)]
     over = Key("over SLA", PALETTE["alarm"], "")
-    sheet = Sheet(width, row_height(width) * len(backlogs) + FOOT, [*keys, over])
-    notes = [f"{sum(b.open):,} open" + _say_over(b) for b in backlogs]
-    axes = sheet.add_rows([b.priority for b in backlogs], notes, room=190)
+    known = any(b.sla_days is not None for b in backlogs)
+    legend = [*keys, over] if known else keys
+    sheet = Sheet(width, row_height(width) * len(backlogs) + FOOT, legend)
+    notes = [f"{sum(b.open):,} open" + _say_over(b) * known for b in backlogs]
+    axes = sheet.add_rows([b.priority for b in backlogs], notes, room=190 if known else 90)
     thick = BAR / row_height(width)
     for n, backlog in enumerate(backlogs):
         begin = 0

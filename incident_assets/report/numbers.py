@@ -24,11 +24,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Spread:
-    """How many durations there were, their median and their 90th percentile (None if none)."""
+    """How many durations there were, their mean, median and 90th percentile (None if none)."""
 
     count: int
+    mean: float | None
     median: float | None
     p90: float | None
+
+
+NO_SPREAD = Spread(0, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -85,18 +89,19 @@ class Backlog:
     sla_days: float | None
 
 
-def pool(cells: Iterable[tuple[int, float | None, float | None]]) -> Spread:
-    """Return the spread of several groups together, from each group's count, median and p90.
+def pool(groups: Iterable[Spread]) -> Spread:
+    """Return the spread of several groups together.
 
-    Exact for groups of one or two; a larger one is taken to be skewed as durations are (evenly on
-    a log scale), which puts the result within about a tenth of the true one.
+    The mean is exact. Median and p90 are where groups are of one or two; a larger one is taken to
+    be skewed as durations are (evenly on a log scale), which puts them within about a tenth.
     """
-    points = [_stand_ins(n, median, p90) for n, median, p90 in cells if n and median is not None]
-    if not points:
-        return Spread(0, None, None)
-    values = np.concatenate(points)
+    known = [g for g in groups if g.count and g.median is not None]
+    if not known:
+        return NO_SPREAD
+    values = np.concatenate([_stand_ins(g.count, g.median or 0, g.p90) for g in known])
     median, p90 = np.quantile(values, [0.5, 0.9])
-    return Spread(len(values), float(median), float(p90))
+    mean = sum(g.count * (g.mean or 0) for g in known) / len(values)
+    return Spread(len(values), mean, float(median), float(p90))
 
 
 def _stand_ins(count: int, median: float, p90: float | None) -> "np.typing.NDArray[np.float64]":
@@ -139,8 +144,8 @@ def follow_duration(weekly: pa.Table, metric: str, weeks: Sequence[date]) -> Tre
     cells = defaultdict(list)
     negative = 0
     for row in weekly.to_pylist():
-        cell = row[f"{metric}_incidents"], row[f"{metric}_median"], row[f"{metric}_p90"]
-        cells[row["week"]].append(cell)
+        parts = (row[f"{metric}_{part}"] for part in ("incidents", "mean", "median", "p90"))
+        cells[row["week"]].append(Spread(*parts))
         negative += row[f"{metric}_negative"] if row["week"] in weeks else 0
     return Trend(
         weeks,
@@ -161,7 +166,10 @@ def time_stays(stays: pa.Table, today: date) -> list[Stay]:
     return [
         Stay(
             category,
-            pool((r["stays"], r["seconds_median"], r["seconds_p90"]) for r in groups[category]),
+            pool(
+                Spread(r["stays"], *(r[f"seconds_{part}"] for part in ("mean", "median", "p90")))
+                for r in groups[category]
+            ),
             total := _add(groups[category], "incidents"),
             reopened := _add(groups[category], "reopened"),
             reopened / total

@@ -13,6 +13,7 @@ from incident_assets.report.numbers import (
     CATEGORIES,
     LOAD_WEEKS,
     MONTHS_POOLED,
+    NO_SPREAD,
     THIN,
     WEEK,
     WINDOW,
@@ -34,8 +35,8 @@ OLD = {"31-90 d", "91+ d"}  # age buckets
 METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
 POOLED = (
     f"Each point pools the {WINDOW} weeks that end there, and is left out below {THIN} incidents. "
-    "Pooled figures are estimated from each week's and severity's own median and p90, to within "
-    "about a tenth."
+    "Pooled medians and p90s are estimated from those of each week and severity, to within about a "
+    "tenth; the means in the table are exact."
 )
 COUNTED = (
     "Counted: standard and retrospective incidents, without declined, canceled, merged and "
@@ -105,7 +106,7 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     negative = sum(trend.negative for trend in trends.values())
     finding = (
         f"Median and 90th percentile (nine of ten incidents are faster), over {counts[0]:,} "
-        f"acknowledged and {counts[1]:,} resolved incidents; each line up is several times slower."
+        f"acknowledged and {counts[1]:,} resolved incidents, on a logarithmic scale."
     )
     if negative:
         finding += f" {negative:,} negative durations (timestamps out of order) are included."
@@ -117,7 +118,9 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
         ]
         for n, week in enumerate(weeks)
     ]
-    header = [f"{m.upper()} {part}" for m in trends for part in ("incidents", "median", "p90")]
+    header = [
+        f"{m.upper()} {part}" for m in trends for part in ("incidents", "mean", "median", "p90")
+    ]
     return Section(
         key,
         title,
@@ -129,8 +132,9 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     )
 
 
-def _say_spread(spread: Spread) -> tuple[str, str, str]:
-    return f"{spread.count:,}", say_duration(spread.median), say_duration(spread.p90)
+def _say_spread(spread: Spread) -> list[str]:
+    figures = (spread.mean, spread.median, spread.p90)
+    return [f"{spread.count:,}", *(say_duration(figure) for figure in figures)]
 
 
 def show_stays(stays: Sequence[Stay]) -> Section:
@@ -156,7 +160,7 @@ def show_stays(stays: Sequence[Stay]) -> Section:
         f"{reopened}.",
         definition,
         lambda width: figures.plot_stays(stays[:SHOWN], width),
-        ["Category", "Stays", "Median", "p90", "Incidents", "Reopened", "Share"],
+        ["Category", "Stays", "Mean", "Median", "p90", "Incidents", "Reopened", "Share"],
         [
             [
                 stay.category,
@@ -208,17 +212,19 @@ def show_load(loads: Sequence[Load]) -> Section:
 def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section:
     """Return the section on open follow-ups."""
     definition = (
-        "Age: from creation to now. Deleted follow-ups and those not to be done are left out. The "
-        "SLA of a priority is a setting of this project; the line marks what is over it."
+        "Age: from creation to now, for follow-ups of counted incidents. Deleted ones and those "
+        "not to be done are left out. The SLA of a priority is a setting of this project."
     )
     key, title = "backlog", "Which follow-ups are ageing"
     if not backlogs:
         return Section(key, title, "There are no open follow-ups.", definition)
+    over = f"{sum(b.over_sla for b in backlogs):,} are over their SLA"
+    if all(b.sla_days is None for b in backlogs):
+        over = "no SLA is set"
     return Section(
         key,
         title,
-        f"{sum(sum(b.open) for b in backlogs):,} open follow-ups by priority and age; "
-        f"{sum(b.over_sla for b in backlogs):,} are over their SLA.",
+        f"{sum(sum(b.open) for b in backlogs):,} open follow-ups by priority and age; {over}.",
         definition,
         lambda width: figures.plot_backlog(buckets, backlogs[:SHOWN], width),
         ["Priority", *buckets, "Over SLA", "SLA"],
@@ -254,7 +260,7 @@ def count_headlines(
     tiles = [Tile("Incidents", f"{now:,}", say_change(now, before, lambda n: f"{n:,.0f}"))]
     for metric, trend in trends.items():
         pooled = dict(zip(trend.weeks, trend.pooled, strict=True))
-        last, earlier = (pooled.get(w, Spread(0, None, None)) for w in (end, end - WINDOW * WEEK))
+        last, earlier = (pooled.get(w, NO_SPREAD) for w in (end, end - WINDOW * WEEK))
         note = say_change(last.median, earlier.median, say_duration)
         note += f", {last.count} incidents only" if 0 < last.count < THIN else ""
         tiles.append(Tile(f"Median {metric.upper()}", say_duration(last.median), note))

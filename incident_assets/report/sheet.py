@@ -23,12 +23,17 @@ TICKS = {
     1: "≤ 1 s",
     10: "10 s",
     MINUTE: "1 min",
+    3 * MINUTE: "3 min",
     10 * MINUTE: "10 min",
+    30 * MINUTE: "30 min",
     HOUR: "1 h",
-    6 * HOUR: "6 h",
+    3 * HOUR: "3 h",
+    9 * HOUR: "9 h",
     DAY: "1 d",
+    3 * DAY: "3 d",
     7 * DAY: "1 week",
     30 * DAY: "30 d",
+    90 * DAY: "90 d",
     365 * DAY: "1 year",
 }
 
@@ -118,7 +123,7 @@ def scale_amounts(axes: "Axes", most: float, unit: str = "") -> None:
     ticks = range(0, int(most) + 1, step)
     axes.set_xticks(ticks, [f"{tick:,}{unit}" for tick in ticks])
     axes.set_xlim(0, most * 1.01)
-    _keep_inside(axes, most - ticks[-1] < step / 4)
+    _keep_inside(axes)
 
 
 def label_weeks(axes: "Axes", weeks: Sequence[date], narrow: bool) -> None:
@@ -137,22 +142,23 @@ def label_weeks(axes: "Axes", weeks: Sequence[date], narrow: bool) -> None:
 
 def scale_durations(axes: "Axes", axis: str, seconds: Sequence[float], most: int) -> None:
     """Make an axis logarithmic over these durations, with at most so many labelled ticks."""
-    low, high = min(seconds, default=60), max(seconds, default=3600)
-    steps = list(TICKS)
-    start = max([n for n, step in enumerate(steps) if step <= low], default=0)
-    end = min([n for n, step in enumerate(steps) if step >= high], default=len(steps) - 1)
-    ticks = steps[start : max(end, start + 1) + 1]
-    kept = ticks[:: 1 + len(ticks) // (most + 1)]
-    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (ticks[0], max(ticks[-1], high))})
+    low, high = min(seconds, default=MINUTE) / 1.3, max(seconds, default=HOUR) * 1.3
+    if sum(low <= tick <= high for tick in TICKS) < 2:
+        low = max((tick for tick in TICKS if tick <= low), default=low)
+        high = min((tick for tick in TICKS if tick >= high), default=high)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    ticks = ticks[:: 1 + len(ticks) // (most + 1)]
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low, high)})
     line = axes.xaxis if axis == "x" else axes.yaxis
-    line.set_ticks(kept, [TICKS[tick] for tick in kept])
+    line.set_ticks(ticks, [TICKS[tick] for tick in ticks])
     line.set_ticks([], minor=True)
     if axis == "x":
-        _keep_inside(axes, kept[-1] == ticks[-1])
+        _keep_inside(axes)
 
 
-def _keep_inside(axes: "Axes", last_at_end: bool) -> None:
-    labels = axes.get_xticklabels()
-    labels[0].set_horizontalalignment("left")
-    if last_at_end:
-        labels[-1].set_horizontalalignment("right")
+def _keep_inside(axes: "Axes") -> None:
+    place = axes.transScale + axes.transLimits
+    for label, tick in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True):
+        share = place.transform((tick, 1))[0]
+        if not 0.05 < share < 0.95:
+            label.set_horizontalalignment("left" if share < 0.5 else "right")

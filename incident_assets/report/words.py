@@ -23,6 +23,7 @@ def say_change(now: float | None, before: float | None, say: Callable[[float | N
     if before is None:
         return "nothing to compare with"
     change = f" ({now / before - 1:+.0%})" if now is not None and before > 0 else ""
+    change = " (no change)" if change in (" (+0%)", " (-0%)") else change
     return f"before: {say(before)}{change}".replace("-", "−")
 
 

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from incident_assets.report.build import Report, build_report, save_page
-from incident_assets.report.numbers import count_incidents, follow_duration, list_weeks, pool
+from incident_assets.report.numbers import (
+    Spread,
+    count_incidents,
+    follow_duration,
+    list_weeks,
+    pool,
+)
 from incident_assets.report.words import cut, say_change, say_duration
 from incident_assets_tests.report.marts import AS_OF, HOSTILE, describe, make_busy_marts, make_marts
 from incident_assets_tests.report.reading import Page
@@ -118,6 +124,15 @@ def test_severities_come_worst_first_and_those_without_a_rank_last() -> None:
     assert sum(map(sum, counted.counts)) == sum(weekly["incidents"].to_pylist())
 
 
+def test_without_an_sla_there_is_no_word_of_who_is_over_it() -> None:
+    rows = [
+        row | {"sla_days": None, "open_over_sla": 0} for row in make_busy_marts().ageing.to_pylist()
+    ]
+    report = build_report(make_marts(ageing=rows), AS_OF)
+    assert "no SLA is set." in report.markdown
+    assert "over SLA" not in Page(report.html).texts
+
+
 def test_more_severities_than_colours_are_joined() -> None:
     rows = [
         {"week": date(2026, 8, 3), "severity_id": f"S{n}", "severity": f"Level {n}"}
@@ -129,11 +144,17 @@ def test_more_severities_than_colours_are_joined() -> None:
     assert {"Level 8", "5 lower"} <= set(texts)
 
 
+def spread(values: list[float]) -> Spread:
+    """Return the figures of these values, as a mart has them."""
+    figures = describe(values)
+    return Spread(*(figures[part] for part in ("incidents", "mean", "median", "p90")))
+
+
 @pytest.mark.parametrize("values", [[[7.0]], [[1.0, 9.0]], [[1.0, 9.0], [4.0]], [[-5.0, 3.0]]])
 def test_small_groups_are_pooled_exactly(values: list[list[float]]) -> None:
-    cells = [describe(group) for group in values]
-    pooled = pool((c["incidents"], c["median"], c["p90"]) for c in cells)
+    pooled = pool(spread(group) for group in values)
     true = describe([value for group in values for value in group])
+    assert pooled.mean == pytest.approx(true["mean"])
     assert pooled.median == pytest.approx(true["median"])
     assert pooled.p90 == pytest.approx(true["p90"])
 
@@ -146,8 +167,7 @@ def test_pooled_figures_are_off_by_a_tenth_as_they_say() -> None:
             chance.lognormal(np.log(minutes), 1.0, chance.poisson(15 * share) + 1)
             for minutes, share in ((20, 0.05), (40, 0.2), (90, 0.4), (240, 0.35)) * 4
         ]
-        cells = [describe(list(group)) for group in groups]
-        pooled = pool((c["incidents"], c["median"], c["p90"]) for c in cells)
+        pooled = pool(spread(list(group)) for group in groups)
         true = describe(list(np.concatenate(groups)))
         errors.append([pooled.median / true["median"] - 1, pooled.p90 / true["p90"] - 1])  # type: ignore[operator]
     assert np.mean(np.abs(errors)) < 0.1
@@ -157,6 +177,7 @@ def test_units_suit_the_amount() -> None:
     said = [say_duration(x) for x in (None, 0, 45, 720, 5400, 90000, 259200, -90)]
     assert said == ["–", "0 s", "45 s", "12 min", "1.5 h", "25 h", "3.0 d", "−1.5 min"]
     assert say_change(50, 100, say_duration) == "before: 1.7 min (−50%)"
+    assert say_change(100, 100, say_duration) == "before: 1.7 min (no change)"
     assert say_change(None, None, say_duration) == "nothing to compare with"
 
 
