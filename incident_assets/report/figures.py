@@ -139,7 +139,7 @@ def plot_stays(stays: Sequence[Stay], width: int) -> "Figure":
         axes.plot([low, high], [n, n], color=PALETTE["grid"], linewidth=5)
         axes.plot([high], [n], "o", color=tail.colour, markersize=9, clip_on=False)
         axes.plot([low], [n], "o", color=middle.colour, markersize=9, clip_on=False)
-    scale_durations(axes, "x", [x for pair in ends for x in pair], 4 if sheet.narrow else 8)
+    scale_durations(axes, "x", [x for pair in ends for x in pair], 4 if sheet.narrow else 6)
     return sheet.figure
 
 
