@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from incident_assets.assets.report import NIGHTLY
 from incident_assets.checks.per_resource import FRESHNESS_KEYS
 
 GROUPS = {
@@ -12,15 +13,18 @@ GROUPS = {
     "sync_reference": ("reference",),
     "sync_all": ("live", "reference"),
 }
+NIGHTLY_JOB = "sync_all"
 
 
 def build_jobs() -> Sequence[Any]:
     """Return the jobs.
 
     Each sync job takes along what is built on its groups, the operations, and the checks of what
-    it loads. Freshness is not among them: it has a job that needs neither key nor network.
+    it loads; only the nightly one takes along what is tagged so. Freshness is not among them: it
+    has a job that needs neither key nor network.
     """
     freshness = dg.AssetSelection.checks(*FRESHNESS_KEYS)
+    nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
     syncs = [
         dg.define_asset_job(
             name,
@@ -28,7 +32,7 @@ def build_jobs() -> Sequence[Any]:
                 dg.AssetSelection.groups(*groups).downstream()
                 | dg.AssetSelection.groups("operations")
             )
-            - freshness,
+            - (freshness if name == NIGHTLY_JOB else freshness | nightly),
             description=f"Sync {' and '.join(groups)} resources and what is built on them.",
         )
         for name, groups in GROUPS.items()

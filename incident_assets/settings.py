@@ -36,6 +36,9 @@ class Settings:
     published: str = _setting(
         "INCIDENT_PUBLISHED_PATH", "", "Copy to read from; unset, beside the database"
     )
+    report: str = _setting(
+        "INCIDENT_REPORT_PATH", "", "HTML file of the report; unset, beside the database"
+    )
     alert_webhook: str = _setting(
         "INCIDENT_ALERT_WEBHOOK",
         "",
@@ -85,6 +88,11 @@ class Settings:
         if self.published:
             return Path(self.published)
         return self.database.with_name(f"{self.database.stem}.published{self.database.suffix}")
+
+    @property
+    def report_page(self) -> Path:
+        """Path of the reliability report: `<name>.report.html` unless it is set."""
+        return Path(self.report or self.database.with_name(f"{self.database.stem}.report.html"))
 
     def require_base_url(self) -> str:
         """Return the base URL without a trailing slash. Raises SettingError if it cannot be one."""

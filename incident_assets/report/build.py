@@ -1,0 +1,116 @@
+"""The report as a whole: four marts in; one HTML page, and the plots as Markdown, out.
+
+What the sections say is in `sections`; how the page is written, in `page`.
+"""
+
+import base64
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from incident_assets.report import numbers, sections
+from incident_assets.report.page import write_page
+from incident_assets.report.render import draw_png, draw_svg, prepare_matplotlib
+from incident_assets.report.sections import METRICS, Section
+from incident_assets.report.words import say_day
+
+DESK, PHONE = 880, 343  # px; a phone has 375 with the margins
+
+
+@dataclass(frozen=True)
+class Marts:
+    """The four marts, with the columns that the models promise; any may be empty."""
+
+    weekly: pa.Table
+    stays: pa.Table
+    load: pa.Table
+    ageing: pa.Table
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page, the plots as Markdown with PNG images, and what was counted."""
+
+    html: str
+    markdown: str
+    counts: Mapping[str, int]
+
+
+def build_report(marts: Marts, now: datetime) -> Report:
+    """Return the report on these marts, the same for the same input.
+
+    It is as of the moment that the follow-ups were aged, or of `now` if there are none.
+    """
+    as_of = max(marts.ageing["as_of"].to_pylist(), default=now).astimezone(UTC)
+    today = as_of.date()
+    weeks = numbers.list_weeks(marts.weekly, today)
+    weekly = numbers.count_incidents(marts.weekly, weeks)
+    trends = {m: numbers.follow_duration(marts.weekly, m, weeks) for m in METRICS}
+    stays = numbers.time_stays(marts.stays, today)
+    load = numbers.sum_load(marts.load, today)
+    backlog = numbers.age_follow_ups(marts.ageing)
+    period, tiles = sections.count_headlines(weekly, trends, *backlog, today)
+    shown = [
+        sections.show_weekly(weekly),
+        sections.show_trends(trends),
+        sections.show_stays(stays),
+        sections.show_load(load),
+        sections.show_backlog(*backlog),
+    ]
+    with prepare_matplotlib():
+        drawn = [_draw(section) for section in shown]
+    headlines = "\n".join(f"- **{tile.value}** {tile.label} ({tile.note})" for tile in tiles)
+    return Report(
+        write_page(
+            f"As of {say_day(today)}, {as_of:%H:%M} UTC.",
+            period,
+            tiles,
+            [(section, plots) for section, (plots, _) in zip(shown, drawn, strict=True)],
+        ),
+        f"{period}:\n\n{headlines}\n\n" + "\n\n".join(image for _, image in drawn),
+        {
+            "incidents": sum(map(sum, weekly.counts)),
+            "weeks": len(weeks),
+            "responders": len(load),
+            "open_follow_ups": sum(sum(b.open) for b in backlog[1]),
+        },
+    )
+
+
+def _draw(section: Section) -> tuple[str, str]:
+    text = f"### {section.title}\n\n{section.finding}"
+    if not section.plot:
+        return "", text
+    desk, phone = section.plot(DESK), section.plot(PHONE)
+    plots = ""
+    for name, figure in {"desk": desk, "phone": phone}.items():
+        svg = draw_svg(figure, f"{section.key}-{name}", section.title)
+        plots += f'<figure class="{name}">{svg}</figure>\n'
+    data = base64.b64encode(draw_png(desk)).decode()
+    return plots, f"{text}\n\n![{section.title}](data:image/png;base64,{data})"
+
+
+def save_page(html: str, path: Path) -> int:
+    """Put the page in place at once, for its owner alone, and return its bytes.
+
+    Raises OSError; then the page of before stays.
+    """
+    fresh = path.with_name(f".{path.name}.writing")
+    fresh.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(html)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    return path.stat().st_size

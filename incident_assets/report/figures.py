@@ -1,0 +1,191 @@
+"""The five plots: numbers in, a matplotlib figure out, in any width down to a phone's.
+
+Selecting and pooling happens in `numbers`, what plots have in common is in `sheet`.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any
+
+from incident_assets.report.numbers import (
+    NO_SPREAD,
+    THIN,
+    WINDOW,
+    Backlog,
+    Load,
+    Stay,
+    Trend,
+    Weekly,
+)
+from incident_assets.report.render import PALETTE
+from incident_assets.report.sheet import (
+    TICKS,
+    Key,
+    Sheet,
+    label_weeks,
+    row_height,
+    scale_amounts,
+    scale_durations,
+)
+from incident_assets.report.words import cut, say_duration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEFT, BOTTOM, FOOT = 52, 42, 26  # px for the labels of axes; FOOT is that of amounts
+END = 60  # px for the last figure of a line
+BAR = 18  # px
+SHADES = tuple(PALETTE[f"worst-{n}"] for n in range(1, 6))
+AGES = tuple(PALETTE[f"age-{n}"] for n in range(1, 5))
+
+
+def plot_weekly(weekly: Weekly, width: int) -> "Figure":
+    """Stacked incidents per week, the worst severity at the bottom, and their running mean."""
+    layers = _colour_layers(weekly)
+    mean = Key(f"mean of {WINDOW} weeks", PALETTE["ink"], "")
+    sheet = Sheet(width, 240 + BOTTOM, [*(key for key, _ in layers), mean])
+    axes = sheet.add_axes(LEFT - 18, sheet.top, width - LEFT + 18, 240)
+    below = [0] * len(weekly.weeks)
+    for key, counts in layers:
+        above = [a + b for a, b in zip(below, counts, strict=True)]
+        _draw_columns(axes, above[:-1], below[:-1], 0, color=key.colour)
+        _draw_columns(axes, above[-1:], below[-1:], len(above) - 1, color=key.colour, alpha=0.45)
+        below = above
+    means = [sum(below[n - WINDOW : n]) / WINDOW for n in range(WINDOW, len(below))]
+    axes.plot(range(WINDOW - 1, len(below) - 1), means, color=mean.colour, linewidth=1.6)
+    top = max(4, *below)
+    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if top / (m * 10**n) <= 7)
+    axes.set(ylim=(0, top * 1.03), yticks=range(0, top + 1, step))
+    label_weeks(axes, weekly.weeks, sheet.narrow)
+    return sheet.figure
+
+
+def _draw_columns(
+    axes: "Axes", above: Sequence[int], below: Sequence[int], first: int, **look: Any
+) -> None:
+    # One path for all columns of a colour: what is between two of them has no height.
+    edges = [first + n + side for n in range(len(above)) for side in (-0.42, 0.42)]
+    tops, feet = ([v for x in values for v in (x, nan)][:-1] for values in (above, below))
+    if tops:
+        axes.stairs(tops, edges, baseline=feet, fill=True, linewidth=0, **look)
+
+
+def _colour_layers(weekly: Weekly) -> list[tuple[Key, Sequence[int]]]:
+    names, counts = list(weekly.severities), list(weekly.counts)
+    ranked, most = weekly.ranked, len(SHADES)
+    if ranked > most:
+        low = slice(most - 1, ranked)
+        names[low], counts[low] = [f"{ranked - most + 1} lower"], [_add_up(counts[low])]
+        ranked = most
+    if len(names) > ranked + 1:
+        names[ranked:], counts[ranked:] = ["without a rank"], [_add_up(counts[ranked:])]
+    shades = [SHADES[round(n * (most - 1) / max(ranked - 1, 1))] for n in range(ranked)]
+    shades += [PALETTE["unranked"]] * (len(names) - ranked)
+    return [(Key(cut(n, 22), s), c) for n, s, c in zip(names, shades, counts, strict=True)]
+
+
+def _add_up(counts: Sequence[Sequence[int]]) -> list[int]:
+    return [sum(week) for week in zip(*counts, strict=True)]
+
+
+def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
+    """Median and p90 of each duration, pooled over the window; single weeks as faint dots."""
+    tail = Key("p90", PALETTE["tail"], "", (0, (3, 1.5)))
+    middle = Key("median", PALETTE["middle"], "")
+    dot = Key("median of a single week", PALETTE["middle"], "o")
+    height, head = 180, 30
+    sheet = Sheet(width, len(trends) * (head + height + BOTTOM), [tail, middle, dot])
+    for n, (name, trend) in enumerate(trends.items()):
+        top = sheet.top + n * (head + height + BOTTOM) + head
+        sheet.write(0, top - 18, name, fontweight="bold")
+        axes = sheet.add_axes(LEFT, top, width - LEFT - END, height)
+        axes.grid(True, axis="y")
+        single = _lift([s.median for s in trend.weekly])
+        pooled = [s if s.count >= THIN else NO_SPREAD for s in trend.pooled]
+        high, low = _lift([s.p90 for s in pooled]), _lift([s.median for s in pooled])
+        look: Any = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "clip_on": False}
+        axes.plot(range(len(single)), single, "o", color=dot.colour, **look)
+        for key, values, weight in ((tail, high, "normal"), (middle, low, "bold")):
+            axes.plot(range(len(values)), values, color=key.colour, ls=key.dash, linewidth=2.2)
+            # No figure beside a line that ends early, nor two on top of each other.
+            if values[-1] > (0 if key is middle else 1.5 * low[-1]):
+                text = say_duration(values[-1]) if values[-1] > 1 else TICKS[1]
+                place = axes.get_yaxis_transform()
+                axes.text(1.01, values[-1], text, transform=place, va="center", weight=weight)
+        drawn = [value for value in single + high + low if isfinite(value)]
+        scale_durations(axes, "y", drawn, 6)
+        label_weeks(axes, trend.weeks, sheet.narrow)
+    return sheet.figure
+
+
+def _lift(values: Sequence[float | None]) -> list[float]:
+    # A logarithmic axis has no place for nothing and less; its lowest tick says so.
+    return [nan if value is None else max(value, 1) for value in values]
+
+
+def plot_stays(stays: Sequence[Stay], width: int) -> "Figure":
+    """Median and p90 of the time in each status category, joined by a line."""
+    timed = [stay for stay in stays if stay.spread.count]
+    middle = Key("median", PALETTE["middle"], "o")
+    tail = Key("p90", PALETTE["tail"], "o")
+    sheet = Sheet(width, row_height(width) * len(timed) + FOOT, [middle, tail])
+    names = [stay.category[:1].upper() + stay.category[1:] for stay in timed]
+    notes = [f"{say_duration(s.spread.median)} · {say_duration(s.spread.p90)}" for s in timed]
+    few = [f" ({s.spread.count} only)" if s.spread.count < THIN else "" for s in timed]
+    axes = sheet.add_rows(names, [a + b for a, b in zip(notes, few, strict=True)], room=180)
+    ends = [_lift([s.spread.median, s.spread.p90]) for s in timed]
+    for n, (low, high) in enumerate(ends):
+        axes.plot([low, high], [n, n], color=PALETTE["grid"], linewidth=5)
+        axes.plot([high], [n], "o", color=tail.colour, markersize=9, clip_on=False)
+        axes.plot([low], [n], "o", color=middle.colour, markersize=9, clip_on=False)
+    scale_durations(axes, "x", [x for pair in ends for x in pair], 4 if sheet.narrow else 6)
+    return sheet.figure
+
+
+def plot_load(loads: Sequence[Load], width: int) -> "Figure":
+    """Hours of each responder, split by when they fell."""
+    parts = {
+        Key("working hours", PALETTE["working"]): [x.working for x in loads],
+        Key("late", PALETTE["late"]): [x.late for x in loads],
+        Key("sleeping hours", PALETTE["sleeping"]): [x.sleeping for x in loads],
+    }
+    sheet = Sheet(width, row_height(width) * len(loads) + FOOT, list(parts))
+    notes = [f"{x.total / 60:,.0f} h · {x.leads} led" for x in loads]
+    axes = sheet.add_rows([x.name for x in loads], notes, room=130)
+    below = [0.0] * len(loads)
+    for key, minutes in parts.items():
+        hours = [m / 60 for m in minutes]
+        axes.barh(range(len(loads)), hours, BAR / row_height(width), below, color=key.colour)
+        below = [a + b for a, b in zip(below, hours, strict=True)]
+    scale_amounts(axes, max(below), " h")
+    return sheet.figure
+
+
+def plot_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog], width: int) -> "Figure":
+    """Open follow-ups by priority, the oldest last; those over the SLA are underlined."""
+    keys = [Key(bucket, AGES[min(n, len(AGES) - 1)]) for n, bucket in enumerate(buckets)]
+    over = Key("over SLA", PALETTE["alarm"], "")
+    known = any(b.sla_days is not None for b in backlogs)
+    legend = [*keys, over] if known else keys
+    sheet = Sheet(width, row_height(width) * len(backlogs) + FOOT, legend)
+    notes = [f"{sum(b.open):,} open" + _say_over(b) * known for b in backlogs]
+    axes = sheet.add_rows([b.priority for b in backlogs], notes, room=190 if known else 90)
+    thick = BAR / row_height(width)
+    for n, backlog in enumerate(backlogs):
+        begin = 0
+        for key, count in zip(keys, backlog.open, strict=True):
+            axes.barh(n, count, thick, begin, color=key.colour)
+            begin += count
+        # The SLA of a priority is one age, so those over it are the oldest, at the bar's end.
+        if backlog.over_sla:
+            ends, below = [begin - backlog.over_sla, begin], [n + thick * 0.8] * 2
+            axes.plot(ends, below, color=over.colour, linewidth=3, solid_capstyle="butt")
+    scale_amounts(axes, max(sum(b.open) for b in backlogs))
+    return sheet.figure
+
+
+def _say_over(backlog: Backlog) -> str:
+    if backlog.sla_days is None:
+        return " · no SLA"
+    return f" · {backlog.over_sla:,} over {backlog.sla_days:g} d"

@@ -1,0 +1,271 @@
+"""The sections of the report: what each plots, says in words and lists, and its definitions.
+
+Pooling is in `numbers`, drawing in `figures`, HTML in `page`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from incident_assets.report import figures
+from incident_assets.report.numbers import (
+    CATEGORIES,
+    LOAD_WEEKS,
+    MONTHS_POOLED,
+    NO_SPREAD,
+    THIN,
+    WEEK,
+    WINDOW,
+    Backlog,
+    Load,
+    Spread,
+    Stay,
+    Trend,
+    Weekly,
+    find_week,
+)
+from incident_assets.report.words import NOTHING, say_change, say_day, say_duration, say_share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN, LISTED = 12, 50  # rows at most, in a plot and in its table
+OLD = {"31-90 d", "91+ d"}  # age buckets
+METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
+POOLED = (
+    f"Each point pools the {WINDOW} weeks that end there, and is left out below {THIN} incidents. "
+    "Pooled medians and p90s are estimated from those of each week and severity, to within about a "
+    "tenth; the means in the table are exact."
+)
+COUNTED = (
+    "Counted: standard and retrospective incidents, without declined, canceled, merged and "
+    "deleted ones."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A plot with its words and its table; without `plot`, `finding` says why there is none."""
+
+    key: str
+    title: str
+    finding: str
+    definition: str
+    plot: "Callable[[int], Figure] | None" = None
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number, with what it is compared with."""
+
+    label: str
+    value: str
+    note: str
+
+
+def show_weekly(weekly: Weekly) -> Section:
+    """Return the section on incidents per week."""
+    definition = (
+        "By the week (Monday, UTC) in which an incident was created or, reported in retrospect, "
+        f"began. {COUNTED}"
+    )
+    key, title = "weekly", "Incidents per week"
+    if not weekly.weeks:
+        return Section(key, title, "There were no incidents in the last 18 months.", definition)
+    totals = [sum(week) for week in zip(*weekly.counts, strict=True)]
+    rows = [
+        [f"{week:%Y-%m-%d}", f"{total:,}", *(f"{counts[n]:,}" for counts in weekly.counts)]
+        for n, (week, total) in enumerate(zip(weekly.weeks, totals, strict=True))
+    ]
+    return Section(
+        key,
+        title,
+        f"{sum(totals):,} incidents since {say_day(weekly.weeks[0])}, by severity; the last, "
+        "paler bar is a week that is not over.",
+        definition,
+        lambda width: figures.plot_weekly(weekly, width),
+        ["Week of", "All", *weekly.severities],
+        rows[::-1],
+    )
+
+
+def show_trends(trends: Mapping[str, Trend]) -> Section:
+    """Return the section on durations over time; `trends` are by metric, mtta and mttr."""
+    definition = (
+        "Acknowledge: from Reported to Accepted, else to the first update out of triage. Resolve: "
+        "from Impact started, else Reported, to Fixed, else Resolved, once an incident is "
+        f"resolved. {POOLED}"
+    )
+    key, title = "durations", "How fast incidents are acknowledged and resolved"
+    if not any(s.count for trend in trends.values() for s in trend.weekly):
+        return Section(key, title, "No incident has these durations yet.", definition)
+    counts = [sum(s.count for s in trend.weekly) for trend in trends.values()]
+    negative = sum(trend.negative for trend in trends.values())
+    finding = (
+        f"Median and 90th percentile (nine of ten incidents are faster), over {counts[0]:,} "
+        f"acknowledged and {counts[1]:,} resolved incidents, on a logarithmic scale."
+    )
+    if negative:
+        finding += f" {negative:,} negative durations (timestamps out of order) are included."
+    weeks = next(iter(trends.values())).weeks
+    rows = [
+        [
+            f"{week:%Y-%m-%d}",
+            *(text for trend in trends.values() for text in _say_spread(trend.pooled[n])),
+        ]
+        for n, week in enumerate(weeks)
+    ]
+    header = [
+        f"{m.upper()} {part}" for m in trends for part in ("incidents", "mean", "median", "p90")
+    ]
+    return Section(
+        key,
+        title,
+        finding,
+        definition,
+        lambda width: figures.plot_trend({METRICS[m]: t for m, t in trends.items()}, width),
+        [f"{WINDOW} weeks to week of", *header],
+        rows[::-1],
+    )
+
+
+def _say_spread(spread: Spread) -> list[str]:
+    figures = (spread.mean, spread.median, spread.p90)
+    return [f"{spread.count:,}", *(say_duration(figure) for figure in figures)]
+
+
+def show_stays(stays: Sequence[Stay]) -> Section:
+    """Return the section on time in status."""
+    definition = (
+        "From the update that set a status to the one that left it, by the category of the status "
+        f"and the month of leaving; the last {MONTHS_POOLED} months together. Reopened: back to "
+        "live from learning or closed. Estimated as above."
+    )
+    key, title = "stays", "Where the time goes"
+    if not any(stay.spread.count for stay in stays):
+        nothing = f"No incident has left a status in the last {MONTHS_POOLED} months."
+        return Section(key, title, nothing, definition)
+    reopened = "; ".join(
+        f"{say_share(s.reopen_rate)} of incidents in {s.category} went back to live"
+        for s in stays
+        if s.reopen_rate is not None and s.category in CATEGORIES
+    )
+    return Section(
+        key,
+        title,
+        f"Time in each status category: median and 90th percentile{'; ' * bool(reopened)}"
+        f"{reopened}.",
+        definition,
+        lambda width: figures.plot_stays(stays[:SHOWN], width),
+        ["Category", "Stays", "Mean", "Median", "p90", "Incidents", "Reopened", "Share"],
+        [
+            [
+                stay.category,
+                *_say_spread(stay.spread),
+                f"{stay.incidents:,}",
+                NOTHING if stay.reopen_rate is None else f"{stay.reopened:,}",
+                say_share(stay.reopen_rate),
+            ]
+            for stay in stays
+        ],
+    )
+
+
+def show_load(loads: Sequence[Load]) -> Section:
+    """Return the section on responders."""
+    definition = (
+        "Workload of the incidents that a responder led (several leads share it evenly), split by "
+        "the responder's working, late and sleeping hours; incidents without a lead count for "
+        "nobody."
+    )
+    key, title = "load", "Who carries the load"
+    if not any(load.total or load.leads for load in loads):
+        nothing = f"Nobody has led an incident in the last {LOAD_WEEKS} weeks."
+        return Section(key, title, nothing, definition)
+    top = [load for load in loads if load.total or load.leads][:SHOWN]
+    total, asleep = sum(x.total for x in loads), sum(x.sleeping for x in loads)
+    share = sum(x.total for x in top) / total if total else None
+    return Section(
+        key,
+        title,
+        f"{total / 60:,.0f} hours in the last {LOAD_WEEKS} weeks, {asleep / 60:,.0f} of them in "
+        f"sleeping hours; the {len(top):,} responders shown (of {len(loads):,}) carried "
+        f"{say_share(share)}.",
+        definition,
+        lambda width: figures.plot_load(top, width),
+        ["Responder", "Hours", "Working", "Late", "Sleeping", "Led", "Incidents"],
+        [
+            [
+                x.name,
+                *(f"{m / 60:,.1f}" for m in (x.total, x.working, x.late, x.sleeping)),
+                f"{x.leads:,}",
+                f"{x.incidents:,}",
+            ]
+            for x in loads[:LISTED]
+        ],
+    )
+
+
+def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section:
+    """Return the section on open follow-ups."""
+    definition = (
+        "Age: from creation to now, for follow-ups of counted incidents. Deleted ones and those "
+        "not to be done are left out. The SLA of a priority is a setting of this project."
+    )
+    key, title = "backlog", "Which follow-ups are ageing"
+    if not backlogs:
+        return Section(key, title, "There are no open follow-ups.", definition)
+    over = f"{sum(b.over_sla for b in backlogs):,} are over their SLA"
+    if all(b.sla_days is None for b in backlogs):
+        over = "no SLA is set"
+    return Section(
+        key,
+        title,
+        f"{sum(sum(b.open) for b in backlogs):,} open follow-ups by priority and age; {over}.",
+        definition,
+        lambda width: figures.plot_backlog(buckets, backlogs[:SHOWN], width),
+        ["Priority", *buckets, "Over SLA", "SLA"],
+        [
+            [
+                b.priority,
+                *(f"{n:,}" for n in b.open),
+                NOTHING if b.sla_days is None else f"{b.over_sla:,}",
+                NOTHING if b.sla_days is None else f"{b.sla_days:g} d",
+            ]
+            for b in backlogs
+        ],
+    )
+
+
+def count_headlines(
+    weekly: Weekly,
+    trends: Mapping[str, Trend],
+    buckets: Sequence[str],
+    backlogs: Sequence[Backlog],
+    today: date,
+) -> tuple[str, list[Tile]]:
+    """Return the period of the headline numbers in words, and the numbers.
+
+    They are of the last WINDOW whole weeks, compared with as many before.
+    """
+    end = find_week(today) - WEEK
+    totals = {w: sum(c[n] for c in weekly.counts) for n, w in enumerate(weekly.weeks)}
+    now, before = (
+        sum(totals.get(last - n * WEEK, 0) for n in range(WINDOW))
+        for last in (end, end - WINDOW * WEEK)
+    )
+    tiles = [Tile("Incidents", f"{now:,}", say_change(now, before, lambda n: f"{n:,.0f}"))]
+    for metric, trend in trends.items():
+        pooled = dict(zip(trend.weeks, trend.pooled, strict=True))
+        last, earlier = (pooled.get(w, NO_SPREAD) for w in (end, end - WINDOW * WEEK))
+        note = say_change(last.median, earlier.median, say_duration)
+        note += f", {last.count} incidents only" if 0 < last.count < THIN else ""
+        tiles.append(Tile(f"Median {metric.upper()}", say_duration(last.median), note))
+    everything = sum(sum(b.open) for b in backlogs)
+    old = sum(n for b in backlogs for n, age in zip(b.open, buckets, strict=True) if age in OLD)
+    tiles.append(Tile("Follow-ups over 30 days", f"{old:,}", f"of {everything:,} open"))
+    days = [say_day(d) for d in (end - (WINDOW - 1) * WEEK, end + WEEK - timedelta(days=1))]
+    return f"{' to '.join(days)}, against the {WINDOW} weeks before; medians are estimates", tiles

@@ -1,0 +1,1 @@
+"""Tests of the reliability report, on made-up marts."""

@@ -1,0 +1,226 @@
+"""The report from made-up marts: what it says, that it is harmless, and that it needs nothing."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from incident_assets.report.build import Report, build_report, save_page
+from incident_assets.report.numbers import (
+    Spread,
+    count_incidents,
+    follow_duration,
+    list_weeks,
+    pool,
+)
+from incident_assets.report.words import cut, say_change, say_duration
+from incident_assets_tests.report.marts import AS_OF, HOSTILE, describe, make_busy_marts, make_marts
+from incident_assets_tests.report.reading import Page
+
+
+@pytest.fixture(scope="module")
+def busy() -> Report:
+    """The report on eighteen months of an ordinary account."""
+    return build_report(make_busy_marts(), AS_OF)
+
+
+def test_a_busy_account_fills_every_section(busy: Report) -> None:
+    page = Page(busy.html)
+    assert page.tags.count("svg") == 10  # five plots, each for desk and phone
+    assert page.tags.count("details") == 5
+    assert {"Critical", "Ada Abiola", "Learning", "No priority"} <= set(page.texts)
+    assert busy.counts["weeks"] == 78
+    assert busy.markdown.count("](data:image/png;base64,") == 5
+
+
+def test_it_is_the_same_for_the_same_marts(busy: Report) -> None:
+    assert build_report(make_busy_marts(), AS_OF) == busy
+
+
+def check_that_it_runs_and_fetches_nothing(page: Page) -> None:
+    """Look for scripts, handlers and addresses in a page, and for ids that are there twice."""
+    assert not {"script", "img", "iframe", "link", "object", "base", "image"} & set(page.tags)
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+            "form-action 'none'") in page.attributes  # fmt: skip
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href", "action", "srcset"):
+            assert value.startswith("#")
+        assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?(.)", value))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    style = next(text for text in page.texts if "color-scheme" in text)
+    assert "url(" not in style and "@import" not in style
+
+
+def test_a_page_runs_and_fetches_nothing(busy: Report) -> None:
+    check_that_it_runs_and_fetches_nothing(Page(busy.html))
+
+
+def test_bad_names_are_texts() -> None:
+    # Bad names for everything that has one.
+    hostile = build_report(make_busy_marts(HOSTILE, users=300), AS_OF)
+    page = Page(hostile.html)
+    check_that_it_runs_and_fetches_nothing(page)
+    assert {cut(name, 120) for name in HOSTILE} <= set(page.texts)
+    assert not [name for name in HOSTILE if name and name in hostile.markdown]
+    assert "evil" not in hostile.markdown and "\x00" not in hostile.html
+    assert len(hostile.markdown) < 190_000
+
+
+def test_without_data_it_says_so() -> None:
+    report = build_report(make_marts(), AS_OF)
+    page = Page(report.html)
+    assert "svg" not in page.tags and "table" not in page.tags
+    assert "There are no open follow-ups." in page.texts
+    assert "There were no incidents in the last 18 months." in report.markdown
+    assert "As of 12 August 2026, 09:30 UTC." in page.texts
+    assert set(report.counts.values()) == {0}
+
+
+def test_a_single_incident_is_a_report() -> None:
+    marts = make_busy_marts()
+    recent = marts.weekly.filter(np.array(marts.weekly["week"].to_pylist()) == date(2026, 8, 10))
+    report = build_report(replace(make_marts(), weekly=recent.slice(0, 1)), AS_OF)
+    assert report.counts["weeks"] == 1
+    Page(report.html)
+
+
+def test_durations_that_are_all_missing_are_said_to_be() -> None:
+    weekly = make_busy_marts().weekly.to_pylist()
+    empty = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in describe([]).items()}
+    report = build_report(make_marts(weekly=[row | empty for row in weekly]), AS_OF)
+    assert "No incident has these durations yet." in Page(report.html).texts
+
+
+@pytest.mark.parametrize("value", [0.0, -3600.0])
+def test_durations_of_nothing_and_less_are_drawn(value: float) -> None:
+    given = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in describe([value]).items()}
+    rows = [row | given for row in make_busy_marts().weekly.to_pylist()]
+    page = Page(build_report(make_marts(weekly=rows), AS_OF).html)
+    assert page.texts.count("≤ 1 s") > 4  # ticks, and figures at the ends of lines
+    assert any("negative" in text for text in page.texts) == (value < 0)
+
+
+def test_weeks_without_incidents_count_as_nothing() -> None:
+    rows = [row for row in make_busy_marts().weekly.to_pylist() if row["week"] < date(2026, 7, 1)]
+    weekly = make_marts(weekly=rows).weekly
+    weeks = list_weeks(weekly, AS_OF.date())
+    assert weeks[-1] == date(2026, 8, 10)
+    assert all(counts[-6:] == [0] * 6 for counts in count_incidents(weekly, weeks).counts)
+    assert follow_duration(weekly, "mttr", weeks).pooled[-1].median is None
+
+
+def test_severities_come_worst_first_and_those_without_a_rank_last() -> None:
+    weekly = make_busy_marts().weekly
+    counted = count_incidents(weekly, list_weeks(weekly, AS_OF.date()))
+    assert counted.severities == ["Critical", "Major", "Moderate", "Minor", "None yet"]
+    assert counted.ranked == 4
+    assert sum(map(sum, counted.counts)) == sum(weekly["incidents"].to_pylist())
+
+
+def test_without_an_sla_there_is_no_word_of_who_is_over_it() -> None:
+    rows = [
+        row | {"sla_days": None, "open_over_sla": 0} for row in make_busy_marts().ageing.to_pylist()
+    ]
+    report = build_report(make_marts(ageing=rows), AS_OF)
+    assert "no SLA is set." in report.markdown
+    assert "over SLA" not in Page(report.html).texts
+
+
+def test_more_severities_than_colours_are_joined() -> None:
+    rows = [
+        {"week": date(2026, 8, 3), "severity_id": f"S{n}", "severity": f"Level {n}"}
+        | {"severity_rank": n, "incidents": 1}
+        | {f"{m}_{p}": v for m in ("mtta", "mttr") for p, v in describe([]).items()}
+        for n in range(9)
+    ]
+    texts = Page(build_report(make_marts(weekly=rows), AS_OF).html).texts
+    assert {"Level 8", "5 lower"} <= set(texts)
+
+
+def spread(values: list[float]) -> Spread:
+    """Return the figures of these values, as a mart has them."""
+    figures = describe(values)
+    return Spread(*(figures[part] for part in ("incidents", "mean", "median", "p90")))
+
+
+@pytest.mark.parametrize("values", [[[7.0]], [[1.0, 9.0]], [[1.0, 9.0], [4.0]], [[-5.0, 3.0]]])
+def test_small_groups_are_pooled_exactly(values: list[list[float]]) -> None:
+    pooled = pool(spread(group) for group in values)
+    true = describe([value for group in values for value in group])
+    assert pooled.mean == pytest.approx(true["mean"])
+    assert pooled.median == pytest.approx(true["median"])
+    assert pooled.p90 == pytest.approx(true["p90"])
+
+
+def test_pooled_figures_are_off_by_a_tenth_as_they_say() -> None:
+    chance = np.random.default_rng(4)
+    errors = []
+    for _ in range(60):
+        groups = [
+            chance.lognormal(np.log(minutes), 1.0, chance.poisson(15 * share) + 1)
+            for minutes, share in ((20, 0.05), (40, 0.2), (90, 0.4), (240, 0.35)) * 4
+        ]
+        pooled = pool(spread(list(group)) for group in groups)
+        true = describe(list(np.concatenate(groups)))
+        errors.append([pooled.median / true["median"] - 1, pooled.p90 / true["p90"] - 1])  # type: ignore[operator]
+    assert np.mean(np.abs(errors)) < 0.1
+
+
+def test_units_suit_the_amount() -> None:
+    said = [say_duration(x) for x in (None, 0, 45, 720, 5400, 90000, 259200, -90)]
+    assert said == ["–", "0 s", "45 s", "12 min", "1.5 h", "25 h", "3.0 d", "−1.5 min"]
+    assert say_change(50, 100, say_duration) == "before: 1.7 min (−50%)"
+    assert say_change(100, 100, say_duration) == "before: 1.7 min (no change)"
+    assert say_change(None, None, say_duration) == "nothing to compare with"
+
+
+@pytest.mark.parametrize(
+    ("text", "cut_text"), [("障害対応", "障…"), ("abcd", "abcd"), (" a\x00b ", "a b")]
+)
+def test_texts_are_cut_to_columns(text: str, cut_text: str) -> None:
+    assert cut(text, 4) == cut_text
+
+
+def test_a_failed_write_keeps_the_page_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path("report.html")
+    assert save_page("old é", page) == 6
+    assert page.stat().st_mode & 0o777 == 0o600
+
+    def fail(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_page("new", page)
+    assert page.read_text() == "old é"
+    assert list(Path().glob(".*writing")) == []
+
+
+def test_nothing_is_left_in_home_and_definitions_stay_light() -> None:
+    code = """
+import sys
+from incident_assets.assets.report import build_report_asset
+build_report_asset()
+assert not {"matplotlib", "PIL"} & set(sys.modules)
+from incident_assets.report.build import build_report
+from incident_assets_tests.report.marts import AS_OF, make_busy_marts
+assert build_report(make_busy_marts(), AS_OF).counts["weeks"] == 78
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    root = str(Path(__file__).parents[2])
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert not list(Path(os.environ["HOME"]).rglob("*"))
