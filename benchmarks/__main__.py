@@ -6,6 +6,7 @@ What is run is in `ways`, how in `measuring`, what becomes of it in `report`.
 import argparse
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -26,13 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     results = given.render or FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.jsonl"
     if not given.render:
-        with results.open("w") as file:
-            file.write(json.dumps(describe_machine()) + "\n")
-            for run in _run_all(given):
-                file.write(json.dumps(asdict(run)) + "\n")
-                file.flush()
-                print(_describe(run), flush=True)
-        shutil.rmtree(FOLDER / "places", ignore_errors=True)
+        _write_runs(results, given)
     machine, runs = read_runs(results)
     document = render(machine, runs)
     print(document)
@@ -60,6 +55,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     needed = {*chosen, *(way.continues for way in WAYS if way.name in chosen)}
     given.ways = tuple(way for way in WAYS if way.name in needed)
     return given
+
+
+def _write_runs(results: Path, given: argparse.Namespace) -> None:
+    try:
+        with results.open("w") as file:
+            file.write(json.dumps(describe_machine()) + "\n")
+            for run in _run_all(given):
+                file.write(json.dumps(asdict(run)) + "\n")
+                file.flush()
+                print(_describe(run), flush=True)
+    except KeyboardInterrupt:
+        print(f"Stopped; `python -m benchmarks --render {results}` shows what was measured.")
+        raise
+    finally:
+        shutil.rmtree(FOLDER / "places", ignore_errors=True)
 
 
 def _run_all(given: argparse.Namespace) -> Iterator[Run]:
@@ -100,4 +110,8 @@ def _describe(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
