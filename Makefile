@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 LOCK ?= locks/main.txt
 TESTS ?=
+BENCH ?= --write
 BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-faults test-all lint lock clean
+.PHONY: help demo demo-ui ui check test test-faults test-all bench lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +45,9 @@ test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs
 
 test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills
 	@$(PYTEST) -m ''
+
+bench: $(VENV)/.ready  ## Measure beside bare dlt and a hand-written floor, hours; BENCH=--quick: minutes
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(VENV)/.ready  ## Ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,0 +1,24 @@
+"""The project's definitions with two more jobs: the thirteen resources, bare and with checks.
+
+Measured instead of `sync_all`, so that models and reports to come do not move the figures.
+"""
+
+import dagster as dg
+
+from incident_assets.build import build_definitions
+from incident_assets.checks.per_resource import FRESHNESS_KEYS
+
+raw = dg.AssetSelection.groups("live", "reference")
+operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/published_copy")
+
+defs = dg.Definitions.merge(
+    build_definitions(),
+    dg.Definitions(
+        jobs=[
+            dg.define_asset_job("thirteen", raw.without_checks()),
+            dg.define_asset_job(
+                "thirteen_checked", (raw | operations) - dg.AssetSelection.checks(*FRESHNESS_KEYS)
+            ),
+        ]
+    ),
+)

@@ -1,0 +1,135 @@
+"""This project in-process: one thing is run and timed after imports, and told as one line of JSON.
+
+`python -m benchmarks.library COMMAND`, one of `COMMANDS`. What the numbers mean, and what they are
+compared with, is in `ways` and `report`.
+"""
+
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dlt
+
+from benchmarks.serving import serve
+from incident_assets.settings import Settings, read_settings
+from incident_assets.source.endpoints import ENDPOINTS
+from incident_assets.source.sync import Outcome, run_sync
+
+Result = dict[str, Any]
+
+ALL = [endpoint.name for endpoint in ENDPOINTS]
+LIVE = [endpoint.name for endpoint in ENDPOINTS if endpoint.group == "live"]
+GROWTH_INCIDENTS = 500
+GROWTH_SYNCS = 200
+
+
+class NotBuiltYet(Exception):
+    """What should be measured is no part of the project yet."""
+
+
+def sync(settings: Settings, names: Sequence[str], changes: bool = False) -> list[Outcome]:
+    """Sync once, by changes or in full. The one place that knows how the project is told to."""
+    if not changes:
+        return run_sync(settings, names)
+    if "changes" not in inspect.signature(run_sync).parameters:
+        raise NotBuiltYet("run_sync has no sync by changes yet")
+    by_changes: Callable[..., list[Outcome]] = run_sync
+    return by_changes(settings, names, changes=True)
+
+
+def time_sync(names: Sequence[str], changes: bool = False) -> Result:
+    """Sync once and return seconds, those of dlt's steps, and rows loaded."""
+    settings = read_settings()
+    begun = time.perf_counter()
+    outcomes = sync(settings, names, changes)
+    seconds = time.perf_counter() - begun
+    if failed := [outcome for outcome in outcomes if outcome.failure]:
+        raise RuntimeError(f"{failed[0].resource}: {failed[0].failure}")
+    trace = dlt.current.pipeline().last_trace
+    steps = {
+        step.step: (step.finished_at - step.started_at).total_seconds()
+        for step in (trace.steps if trace else ())
+        if step.finished_at
+    }
+    return {"seconds": seconds, "steps": steps, "loaded": sum(outcome.rows for outcome in outcomes)}
+
+
+def time_checks() -> Result:
+    """Run every check of every resource, the database opened once per resource as the ops do."""
+    from incident_assets.checks.per_resource import FUNCTIONS
+    from incident_assets.source.database import open_database
+
+    settings = read_settings()
+    steps = {}
+    begun = time.perf_counter()
+    for endpoint in ENDPOINTS:
+        started = time.perf_counter()
+        with open_database(settings.database, 1, "benchmark", read_only=True) as connection:
+            for check in FUNCTIONS.values():
+                check(connection, endpoint)
+        steps[endpoint.name] = time.perf_counter() - started
+    return {"seconds": time.perf_counter() - begun, "steps": steps}
+
+
+def time_models() -> Result:
+    """Build every model once, without checks, and return the seconds of each step and their sum."""
+    import dagster as dg
+
+    from incident_assets.build import build_definitions
+
+    selection = dg.AssetSelection.groups("analytics").without_checks()
+    definitions = dg.Definitions.merge(
+        build_definitions(), dg.Definitions(jobs=[dg.define_asset_job("models", selection)])
+    )
+    if not selection.resolve(definitions.resolve_asset_graph()):
+        raise NotBuiltYet("there are no models yet")
+    result = definitions.resolve_job_def("models").execute_in_process()
+    steps = {
+        event.step_key or "": (event.step_success_data.duration_ms or 0) / 1000
+        for event in result.all_events
+        if event.is_step_success
+    }
+    return {"seconds": sum(steps.values()), "steps": steps}
+
+
+def measure_growth(changes: bool = False) -> Result:
+    """Sync again and again, a hundredth changed each time, and load once anew beside it.
+
+    `seconds` is the median of the last ten syncs; sizes are in bytes.
+    """
+    settings = replace(read_settings(), duckdb_path="grown.duckdb")
+    with serve(GROWTH_INCIDENTS) as api:
+        settings = replace(settings, base_url=api.url)
+        sync(settings, ALL)
+        seconds = []
+        for number in range(GROWTH_SYNCS):
+            api.call("change", f"change {number}")
+            begun = time.perf_counter()
+            sync(settings, LIVE if changes else ALL, changes)
+            seconds.append(time.perf_counter() - begun)
+        fresh = replace(settings, duckdb_path="fresh.duckdb")
+        sync(fresh, ALL)
+    sizes = {name: Path(f"{name}.duckdb").stat().st_size for name in ("grown", "fresh")}
+    return {"seconds": sorted(seconds[-10:])[5], "steps": sizes}
+
+
+COMMANDS: Mapping[str, Callable[[], Result]] = {
+    "full": lambda: time_sync(ALL),
+    "changes": lambda: time_sync(LIVE, changes=True),
+    "changes_two": lambda: time_sync(["incidents", "incident_updates"], changes=True),
+    "checks": time_checks,
+    "models": time_models,
+    "growth": measure_growth,
+    "growth_changes": lambda: measure_growth(changes=True),
+}
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(COMMANDS[sys.argv[1]]()))
+    except NotBuiltYet as reason:
+        print(json.dumps({"left_out": str(reason)}))
