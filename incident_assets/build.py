@@ -14,6 +14,7 @@ from incident_assets.alerts import build_alerts
 from incident_assets.assets.ingestion import build_ingestion
 from incident_assets.assets.models import build_models
 from incident_assets.assets.publish import build_published_copy
+from incident_assets.assets.report import build_report_asset
 from incident_assets.assets.translator import API_KEY
 from incident_assets.checks.outcome import build_outcome_check
 from incident_assets.checks.per_resource import build_resource_checks
@@ -46,6 +47,7 @@ def build_definitions(
             ),
             build_ingestion(),
             *build_models(),
+            build_report_asset(),
             build_published_copy(),
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],

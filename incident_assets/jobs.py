@@ -1,4 +1,4 @@
-"""The jobs: one per group of resources, one for everything, and one that checks freshness."""
+"""The jobs: one per group of resources, one for everything, a full refresh, and freshness."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +14,7 @@ GROUPS = {
     "sync_all": ("live", "reference"),
 }
 NIGHTLY_JOB = "sync_all"
+BY_CHANGES = "sync_live"
 
 
 def build_jobs() -> Sequence[Any]:
@@ -33,6 +34,7 @@ def build_jobs() -> Sequence[Any]:
                 | dg.AssetSelection.groups("operations")
             )
             - (freshness if name == NIGHTLY_JOB else freshness | nightly),
+            config=_configure(listing="changes") if name == BY_CHANGES else None,
             description=f"Sync {' and '.join(groups)} resources and what is built on them.",
         )
         for name, groups in GROUPS.items()
@@ -42,4 +44,17 @@ def build_jobs() -> Sequence[Any]:
         selection=freshness,
         description="Compare the age of every table with its cadence.",
     )
-    return [*syncs, check]
+    refresh = dg.define_asset_job(
+        "full_refresh",
+        selection=dg.AssetSelection.groups(*GROUPS[NIGHTLY_JOB]).without_checks()
+        | dg.AssetSelection.groups("operations"),
+        config=_configure(full_refresh=True),
+        description="Build the raw tables anew from full listings, without what was deleted "
+        "upstream; each old table stays until its new one is whole. Select some of them in the "
+        "launchpad to refresh only those.",
+    )
+    return [*syncs, refresh, check]
+
+
+def _configure(**config: Any) -> dict[str, Any]:
+    return {"ops": {"sync": {"config": config}}}

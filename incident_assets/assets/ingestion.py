@@ -5,10 +5,12 @@ What a sync does is in `source.sync`.
 """
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
+from pydantic import Field
 
 from incident_assets.assets.translator import IncidentTranslator, build_raw_specs, raw_key
 from incident_assets.checks.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
@@ -25,6 +27,28 @@ LOG_SPEC = dg.AssetSpec(
 )
 
 
+class ListingMode(Enum):
+    """How much is asked for: everything, or what may have changed."""
+
+    full = "full"
+    changes = "changes"
+
+
+class SyncConfig(dg.Config):
+    """What a run asks for, in the launchpad or in a job's configuration."""
+
+    listing: ListingMode = Field(
+        ListingMode.full,
+        description="full: list everything, which alone shows deletions. changes: incidents and "
+        "their updates by what changed, the rest in full; full where nothing was loaded before.",
+    )
+    full_refresh: bool = Field(
+        False,
+        description="Build the selected tables anew from full listings and put them in place of "
+        "the old ones when they are whole; rows deleted upstream are dropped.",
+    )
+
+
 def build_ingestion() -> dg.AssetsDefinition:
     """Return the op that materialises the raw assets and the sync log."""
 
@@ -36,6 +60,7 @@ def build_ingestion() -> dg.AssetsDefinition:
     )
     def sync(
         context: dg.AssetExecutionContext,
+        config: SyncConfig,
         api: ApiResource,
         dlt: DagsterDltResource,
         duckdb: DuckDBResource,
@@ -44,7 +69,13 @@ def build_ingestion() -> dg.AssetsDefinition:
         names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
         with (
             explain_errors(),
-            open_sync(duckdb.apply_to(api.read_settings()), names, context.run.run_id) as run,
+            open_sync(
+                duckdb.apply_to(api.read_settings()),
+                names,
+                context.run.run_id,
+                changes=config.listing is ListingMode.changes,
+                full_refresh=config.full_refresh,
+            ) as run,
         ):
             _load(context, dlt, run)
             outcomes = run.conclude()
@@ -77,7 +108,10 @@ def _report(outcome: Outcome) -> dg.MaterializeResult[Any]:
         metadata={
             "dagster/row_count": outcome.table_rows,
             "dagster/table_name": f"incident_api.{outcome.resource}",
-            "rows_loaded": outcome.rows,
+            "listing": outcome.listing,
+            "rows_listed": outcome.rows,
+            "rows_changed": outcome.changed,
+            "rows_deleted": outcome.deleted,
             "requests": outcome.requests,
             "seconds": outcome.seconds,
             "load_id": outcome.load_id or "",

@@ -9,11 +9,11 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from incident_assets.models.catalog import MODEL_SCHEMA
 from incident_assets.resources.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.settings import read_settings
 from incident_assets.source.database import DatabaseError, make_private_folder, read_first_line
 
-MODEL_SCHEMA = "incident_analytics"
 MARTS = {
     "weekly": "mart_incident_weekly",
     "stays": "mart_time_in_status",

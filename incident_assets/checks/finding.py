@@ -10,7 +10,7 @@ from typing import Literal
 
 import duckdb
 
-from incident_assets.source.differences import has_table
+from incident_assets.source.database import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.pipeline import RAW_SCHEMA
 from incident_assets.source.sync import LOG_SCHEMA

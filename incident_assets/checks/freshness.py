@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from incident_assets.checks.finding import NEVER_LOADED, Finding
-from incident_assets.source.differences import has_table
+from incident_assets.source.database import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.sync import LOG_SCHEMA
 

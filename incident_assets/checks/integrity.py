@@ -16,7 +16,7 @@ from incident_assets.checks.finding import (
     has_loaded,
     read_path,
 )
-from incident_assets.source.differences import has_table
+from incident_assets.source.database import has_table
 from incident_assets.source.endpoints import Endpoint
 from incident_assets.source.pipeline import RAW_SCHEMA
 

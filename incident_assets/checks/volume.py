@@ -21,21 +21,29 @@ def check_volume(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> F
     if not has_loaded(connection, endpoint):
         return NEVER_LOADED
     sql = (
-        f"SELECT rows, finished_at FROM {LOG_SCHEMA}.log WHERE resource = '{endpoint.name}' "
-        "AND outcome = 'loaded' AND listing = 'full' "
+        f"SELECT rows, coalesce(deleted, 0), finished_at FROM {LOG_SCHEMA}.log "
+        f"WHERE resource = '{endpoint.name}' AND outcome = 'loaded' AND listing = 'full' "
         f"ORDER BY finished_at DESC LIMIT {HISTORY + 1}"
     )
-    rows = [row[0] for row in connection.execute(sql).fetchall()]
-    if not rows:
+    listings = connection.execute(sql).fetchall()
+    if not listings:
         return NEVER_LOADED
-    if len(rows) == 1:
-        return Finding(True, f"{rows[0]} rows, no listing before", counts={"rows": rows[0]})
-    usual = median(rows[1:])
-    drop = usual - rows[0]
+    rows, deleted = listings[0][:2]
+    if len(listings) == 1:
+        return Finding(True, f"{rows} rows, no listing before", counts={"rows": rows})
+    usual = median(listing[0] for listing in listings[1:])
+    # As many may have come as went, so what went counts too.
+    drop = max(usual - rows, deleted)
     sudden = drop >= SMALLEST_DROP and drop > LARGEST_DROP * usual
+    gone = f", {deleted} gone since the listing before" if deleted else ""
     return Finding(
         passed=not sudden,
-        description=f"{rows[0]} rows, usually {usual:g}",
-        counts={"rows": rows[0], "usual_rows": usual, "listings_before": len(rows) - 1},
+        description=f"{rows} rows, usually {usual:g}{gone}",
+        counts={
+            "rows": rows,
+            "usual_rows": usual,
+            "deleted_rows": deleted,
+            "listings_before": len(listings) - 1,
+        },
         sql={"history": sql},
     )

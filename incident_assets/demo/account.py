@@ -263,7 +263,8 @@ class _Generator:
     def _pick_ending(self, recent: bool) -> str:
         if recent and self.chance.random() < 0.6:
             return self.chance.choice(("triage", "live", "live", "paused", "learning"))
-        weights = {"closed": 88, "learning": 3, "paused": 1, "declined": 4, "canceled": 2}
+        # Nobody leaves an incident paused for months.
+        weights = {"closed": 89, "learning": 3, "declined": 4, "canceled": 2}
         kinds = [*weights, "merged"]
         return self.chance.choices(kinds, [*weights.values(), 2])[0]
 

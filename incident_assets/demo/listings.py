@@ -63,7 +63,20 @@ def select_rows(account: Account, resource: str, query: Query, sees_private: boo
         rows = list(reversed(_match(rows, query, "incident_id")))
     elif resource == "incidents":
         rows = _filter_incidents(account, rows, query)
+    return build_selection(rows)
+
+
+def build_selection(rows: list[Row]) -> Selection:
+    """Return these rows as a selection."""
     return Selection(rows, {row["id"]: number for number, row in enumerate(rows)})
+
+
+def group_rows(rows: list[Row], name: str) -> dict[str, list[Row]]:
+    """Return rows by the value of a field, each group in the same order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[name], []).append(row)
+    return groups
 
 
 def cut_page(resource: str, selected: Selection, query: Query) -> Listed:

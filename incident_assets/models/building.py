@@ -9,10 +9,11 @@ from datetime import datetime
 
 import duckdb
 
-from incident_assets.checks.finding import SAMPLE, Finding, has_table
+from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
 from incident_assets.models.mappings import register_settings
 from incident_assets.settings import Settings
+from incident_assets.source.database import has_table
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,7 @@ class Built:
 def find_missing(connection: duckdb.DuckDBPyConnection, model: Model) -> list[str]:
     """Return the tables that a model reads and that are not there."""
     tables = sorted(table for table in model.tables if table[0] != SETTING_SCHEMA)
-    return [
-        f"{schema}.{name}" for schema, name in tables if not has_table(connection, name, schema)
-    ]
+    return [name for name in map(".".join, tables) if not has_table(connection, name)]
 
 
 def build_model(

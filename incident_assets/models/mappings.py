@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from incident_assets.checks.finding import has_table
 from incident_assets.settings import SettingError, Settings
+from incident_assets.source.database import has_table
 from incident_assets.source.endpoints import STATUS_CATEGORIES
 from incident_assets.source.keys import clean_text
 from incident_assets.source.pipeline import RAW_SCHEMA
@@ -75,7 +75,7 @@ def register_settings(
 def _check(
     variable: str, names: Iterable[str], connection: duckdb.DuckDBPyConnection, table: str
 ) -> None:
-    if not (names := list(names)) or not has_table(connection, table):
+    if not (names := list(names)) or not has_table(connection, f"{RAW_SCHEMA}.{table}"):
         return
     rows = connection.execute(
         f"SELECT id, name FROM {RAW_SCHEMA}.{table} WHERE _deleted_at IS NULL ORDER BY rank, id"

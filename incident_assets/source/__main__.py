@@ -16,6 +16,8 @@ def main() -> int:
     names = [endpoint.name for endpoint in ENDPOINTS]
     parser = argparse.ArgumentParser(prog="python -m incident_assets.source", description=__doc__)
     parser.add_argument("--select", nargs="+", choices=names, default=names, metavar="RESOURCE")
+    parser.add_argument("--listing", choices=("full", "changes"), default="full")
+    parser.add_argument("--full-refresh", action="store_true", help="build the tables anew")
     parser.add_argument("--check", action="store_true", help="load nothing, say what is ready")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -24,7 +26,7 @@ def main() -> int:
     load_dotenv(".env", override=True)
     try:
         settings = read_settings()
-        return _check(settings) if arguments.check else _sync(settings, arguments.select)
+        return _check(settings) if arguments.check else _sync(settings, arguments)
     except SettingError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,12 +41,19 @@ def _check(settings: Settings) -> int:
     return 0 if all(finding.ready for finding in findings) else 1
 
 
-def _sync(settings: Settings, names: list[str]) -> int:
+def _sync(settings: Settings, arguments: argparse.Namespace) -> int:
     from incident_assets.source.database import DatabaseError
+    from incident_assets.source.progress import log_progress, show_bars
     from incident_assets.source.sync import run_sync
 
     try:
-        outcomes = run_sync(settings, names)
+        outcomes = run_sync(
+            settings,
+            arguments.select,
+            changes=arguments.listing == "changes",
+            full_refresh=arguments.full_refresh,
+            watch=show_bars if sys.stderr.isatty() else log_progress,
+        )
     except DatabaseError as error:
         print(error, file=sys.stderr)
         return 2

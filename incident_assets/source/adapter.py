@@ -160,6 +160,7 @@ class PacedAdapter(HTTPAdapter):
         retry_after = read_retry_after(response)
         self._pacer.learn(listing.name, response.headers, retry_after)
         if retry_after:
+            listing.waiting_until = time.monotonic() + retry_after
             self._log_wait(listing.name, f"the API answered {response.status_code}", retry_after)
         return response
 
@@ -167,6 +168,7 @@ class PacedAdapter(HTTPAdapter):
         self._check_deadline()
         seconds = self._pacer.reserve(listing.name)
         if seconds:
+            listing.waiting_until = time.monotonic() + seconds
             self._log_wait(
                 listing.name, f"rate limit of {self._pacer.describe(listing.name)}", seconds
             )

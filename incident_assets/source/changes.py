@@ -14,7 +14,8 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.source.differences import has_table, read_spool
+from incident_assets.source.database import has_table
+from incident_assets.source.differences import read_spool
 from incident_assets.source.endpoints import find_endpoint
 from incident_assets.source.listing import Failure, Listing
 

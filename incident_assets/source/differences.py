@@ -11,20 +11,12 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from incident_assets.source.database import has_table
 from incident_assets.source.endpoints import LOADER_COLUMNS
 from incident_assets.source.listing import Listing, SpooledFile
 
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_dlt_load_id")
-
-
-def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a table is there; asking the catalog itself takes ten times as long."""
-    try:
-        connection.execute(f"SELECT 1 FROM {table} LIMIT 0")
-    except duckdb.CatalogException:
-        return False
-    return True
 
 
 def has_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

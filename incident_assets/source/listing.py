@@ -54,7 +54,8 @@ class Listing:
     `requests` counts every attempt, retries included; `seconds` runs from the first request to
     the last page; `load_id` is dlt's load package, once known; `announced` is the total that the
     API gave, where it gives one; `files` is the spool of a listing that has ended, and `changed`
-    how many of its rows are new or different.
+    how many of its rows are new or different; `waiting_until` is when the rate limit lets it go
+    on, on the monotonic clock.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path):
@@ -69,6 +70,7 @@ class Listing:
         self.changed = 0
         self.failure: Failure | None = None
         self.whole = False
+        self.waiting_until = 0.0
         self._started: float | None = None
         self._ended: float | None = None
         self._folder = folder
@@ -105,6 +107,16 @@ class Listing:
         if self._started is None:
             return 0.0
         return (self._ended or time.monotonic()) - self._started
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last page has come, or the listing was given up."""
+        return self._ended is not None
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether requests have been made and more are to come."""
+        return self._started is not None and self._ended is None
 
     @property
     def is_short(self) -> bool:

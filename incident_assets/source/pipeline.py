@@ -28,6 +28,7 @@ from incident_assets.source.differences import has_rows, write_changed
 from incident_assets.source.endpoints import Column, Endpoint
 from incident_assets.source.keys import LazyBearerAuth
 from incident_assets.source.listing import Listing
+from incident_assets.source.memory import release_memory
 from incident_assets.source.pagination import VariantPaginator
 from incident_assets.source.tables import build_columns, build_schema
 from incident_assets.source.transport import build_session
@@ -99,6 +100,7 @@ class HandOver:
         listing, table = self.listing, f"{self.schema}.{self.listing.name}"
         listing.load_id = dlt.current.load_package_state()["load_id"]
         listing.end()
+        release_memory()
         self.changes.settle(listing)
         target = self.folder / f"{listing.name}.changed.parquet"
         file = write_changed(self.connection, table, listing, target)
@@ -171,15 +173,17 @@ def _build_updates(
     Which ones is known when the incidents have been listed; it may turn out to be all at once.
     """
     endpoint = _build_endpoint(listing.endpoint, None)
+    # One client for all walks: the paths in it are compiled once, and each walk copies the rest.
+    client = RESTClient(
+        settings.require_base_url(),
+        auth=LazyBearerAuth(),
+        session=session,
+        paginator=JSONResponseCursorPaginator("pagination_meta.after", "after"),
+        data_selector=compile_path(listing.name),
+    )
 
     def walk(filters: Mapping[str, str]) -> None:
-        client = RESTClient(settings.require_base_url(), auth=LazyBearerAuth(), session=session)
-        for _ in client.paginate(
-            endpoint["path"],
-            params={**endpoint["params"], **filters},
-            paginator=JSONResponseCursorPaginator("pagination_meta.after", "after"),
-            data_selector=compile_path(listing.name),
-        ):
+        for _ in client.paginate(endpoint["path"], params={**endpoint["params"], **filters}):
             pass  # the transport spools each page
 
     def fetch() -> Iterator[Any]:

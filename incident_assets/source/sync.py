@@ -23,13 +23,16 @@ from incident_assets.source.changes import Changes, read_state
 from incident_assets.source.database import (
     DatabaseError,
     explain_storage_failures,
+    has_table,
     open_database,
 )
-from incident_assets.source.differences import has_table, stamp_rows, swap_tables
+from incident_assets.source.differences import stamp_rows, swap_tables
 from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
 from incident_assets.source.keys import resolve_key
 from incident_assets.source.listing import Failure, Listing
+from incident_assets.source.memory import bound_memory
 from incident_assets.source.pipeline import RAW_SCHEMA, build_pipeline, build_source
+from incident_assets.source.progress import Watch, log_progress
 from incident_assets.source.telemetry import opt_out
 from incident_assets.source.transport import Identity, read_identity
 
@@ -162,11 +165,13 @@ def open_sync(
     run_id: str,
     changes: bool = False,
     full_refresh: bool = False,
+    watch: Watch = log_progress,
 ) -> Iterator[Sync]:
     """Set up a sync of these resources and clean up after it.
 
     With `changes`, incidents and their updates are listed by what changed, where enough is known
-    of earlier syncs. With `full_refresh`, the tables are built anew beside the old ones. The
+    of earlier syncs. With `full_refresh`, the tables are built anew beside the old ones. `watch`
+    is entered with the listings, to show how far they are. The
     database is locked and open throughout, so nobody can take it between fetching and loading.
     Raises SettingError, DatabaseError (DatabaseBusy, AccountMismatch) before any row is fetched.
     """
@@ -174,8 +179,9 @@ def open_sync(
     settings.require_base_url()
     _, origin = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, origin)
-    path, started = settings.database, datetime.now(UTC)
+    path = settings.database
     with open_database(path, settings.lock_timeout, f"sync {run_id}") as connection:
+        started = datetime.now(UTC)
         connection.execute(f"SET memory_limit = '{MEMORY}'")
         _prepare_log(connection)
         check_account(connection, settings, read_identity(settings))
@@ -189,7 +195,12 @@ def open_sync(
             pipeline = build_pipeline(connection, schema, folder / "dlt")
             known = read_state(pipeline, RAW_SCHEMA) if changes and schema == RAW_SCHEMA else None
             plan = Changes(connection, schema, listings, known, started)
-            with _discarding(listings.values()), explain_storage_failures(path):
+            with (
+                bound_memory(),
+                _discarding(listings.values()),
+                explain_storage_failures(path),
+                watch(listings.values()),
+            ):
                 yield Sync(
                     run_id=run_id,
                     started=started,
@@ -261,14 +272,19 @@ def _working_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def _choose_schema(connection: duckdb.DuckDBPyConnection, full_refresh: bool) -> Iterator[str]:
     """Give the schema to load into: for a full refresh one beside the tables, if there are any."""
-    connection.execute(f"DROP SCHEMA IF EXISTS {REFRESH_SCHEMA} CASCADE")
+    _drop_refresh(connection)
     if not (full_refresh and has_table(connection, f"{RAW_SCHEMA}._dlt_loads")):
         yield RAW_SCHEMA
         return
     try:
         yield REFRESH_SCHEMA
     finally:
-        connection.execute(f"DROP SCHEMA IF EXISTS {REFRESH_SCHEMA} CASCADE")
+        _drop_refresh(connection)
+
+
+def _drop_refresh(connection: duckdb.DuckDBPyConnection) -> None:
+    for schema in (REFRESH_SCHEMA, f"{REFRESH_SCHEMA}_staging"):
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 @contextmanager
@@ -285,9 +301,13 @@ def _dlt_settings() -> Iterator[None]:
 
 
 def run_sync(
-    settings: Settings, names: Sequence[str], changes: bool = False, full_refresh: bool = False
+    settings: Settings,
+    names: Sequence[str],
+    changes: bool = False,
+    full_refresh: bool = False,
+    watch: Watch = log_progress,
 ) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
-    with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh) as sync:
+    with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh, watch) as sync:
         sync.pipeline.run(sync.source, loader_file_format="parquet")
         return sync.conclude()

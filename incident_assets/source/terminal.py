@@ -28,8 +28,20 @@ def _format_cell(value: object) -> str:
 
 
 def format_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Return one line per resource: rows, rows in the table, requests, seconds, failure."""
+    """Return one line per resource: how it was listed, rows, requests, seconds, failure."""
     rows = [
-        (x.resource, x.rows, x.table_rows, x.requests, x.seconds, x.failure or "") for x in outcomes
+        (
+            x.resource,
+            x.listing,
+            x.rows,
+            x.changed,
+            x.deleted,
+            x.table_rows,
+            x.requests,
+            x.seconds,
+            x.failure or "",
+        )
+        for x in outcomes
     ]
-    return format_table(("resource", "rows", "in table", "requests", "seconds", ""), rows)
+    header = ("resource", "listing", "rows", "changed", "deleted", "in table", "requests")
+    return format_table((*header, "seconds", ""), rows)

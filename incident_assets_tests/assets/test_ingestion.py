@@ -31,10 +31,11 @@ def test_sync_all_materialises_everything_twice(api: DemoApi, execute: Execute) 
         result = execute("sync_all")
         assert result.success
         events = materialised(result)
-        assert set(events) == {*NAMES, *read_models(), "log", "published_copy"}
+        others = {"reliability_report", "log", "published_copy"}
+        assert set(events) == {*NAMES, *read_models(), *others}
         for name in NAMES:
             assert events[name]["dagster/row_count"] == len(api.rows(name))
-            assert events[name]["rows_loaded"] == len(api.rows(name))
+            assert events[name]["rows_listed"] == len(api.rows(name))
             assert events[name]["dagster/table_name"] == f"incident_api.{name}"
             assert events[name]["requests"] >= 1 and events[name]["load_id"]
     assert count_rows() == {name: len(api.rows(name)) for name in NAMES}
@@ -43,7 +44,7 @@ def test_sync_all_materialises_everything_twice(api: DemoApi, execute: Execute) 
 def test_an_empty_resource_reports_zero_rows(api: DemoApi, execute: Execute) -> None:
     api.empty("workflows")
     event = materialised(execute())["workflows"]
-    assert event["rows_loaded"] == event["dagster/row_count"] == 0
+    assert event["rows_listed"] == event["dagster/row_count"] == 0
 
 
 @pytest.mark.fault(

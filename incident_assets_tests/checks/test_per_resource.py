@@ -262,9 +262,15 @@ def test_a_sudden_drop_warns_with_the_numbers_and_ends_by_itself(
         api.remove("follow_ups", row["id"])
     left = len(api.rows("follow_ups"))
     results = check("follow_ups")
-    assert failing(results) == {"follow_ups volume": f"{left} rows, usually {usual}"}
+    gone = f"{usual - left} gone since the listing before"
+    assert failing(results) == {"follow_ups volume": f"{left} rows, usually {usual}, {gone}"}
     counts = results["follow_ups volume"].counts
-    assert counts == {"rows": left, "usual_rows": usual, "listings_before": 3}
+    assert counts == {
+        "rows": left,
+        "usual_rows": usual,
+        "deleted_rows": usual - left,
+        "listings_before": 3,
+    }
     for _ in range(4):
         results = check("follow_ups")
     assert failing(results) == {}
