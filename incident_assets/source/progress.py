@@ -20,7 +20,7 @@ Watch = Callable[[Iterable[Listing]], AbstractContextManager[None]]
 
 
 @contextmanager
-def log_progress(listings: Iterable[Listing], every: float = EVERY) -> Iterator[None]:
+def log_progress(listings: Iterable[Listing]) -> Iterator[None]:
     """Say every few seconds, while the block runs, how far each listing is that is going on."""
 
     def say() -> None:
@@ -28,7 +28,7 @@ def log_progress(listings: Iterable[Listing], every: float = EVERY) -> Iterator[
             if listing.is_going_on:
                 log.info("%s: %s", listing.name, describe_progress(listing))
 
-    with _repeating(say, every):
+    with _repeating(say, EVERY):
         yield
 
 

@@ -11,7 +11,14 @@ import pytest
 from incident_assets.build import build_definitions
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
-from incident_assets_tests.conftest import KEY, NAMES, count_rows, read_rows, run_command
+from incident_assets_tests.conftest import (
+    KEY,
+    NAMES,
+    count_rows,
+    read_rows,
+    read_table,
+    run_command,
+)
 
 Execute = Callable[..., dg.ExecuteInProcessResult]
 
@@ -73,6 +80,21 @@ def test_one_bad_resource_fails_the_run_and_costs_the_others_nothing(
     text = str(failure.event_specific_data.error)
     assert "workflows: 403" in text and "The key lacks workflows.view" in text
     assert read_rows("SELECT count(*) AS n FROM main.needs_users")[0]["n"] == len(api.rows("users"))
+
+
+def test_the_live_job_lists_by_changes_and_a_refresh_drops_what_is_gone(
+    api: DemoApi, execute: Execute
+) -> None:
+    assert execute().success
+    live = materialised(execute("sync_live"))
+    assert live["incidents"]["listing"] == "changes"
+    assert live["actions"]["listing"] == "full" and live["incidents"]["rows_changed"] == 0
+    gone = api.rows("users")[0]["id"]
+    api.remove("users", gone)
+    assert materialised(execute())["users"]["rows_deleted"] == 1
+    assert gone in read_table("users")
+    assert materialised(execute("full_refresh"))["users"]["rows_deleted"] == 1
+    assert gone not in read_table("users")
 
 
 def test_a_subset_requests_itself_alone_and_raises_without_the_check(

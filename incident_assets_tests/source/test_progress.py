@@ -1,0 +1,70 @@
+"""What people see while a sync goes on: lines in the log, bars on a terminal."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from incident_assets.build import build_definitions
+from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings
+from incident_assets.source import progress
+from incident_assets.source.endpoints import find_endpoint
+from incident_assets.source.listing import Listing
+from incident_assets.source.progress import describe_progress
+from incident_assets.source.sync import run_sync
+from incident_assets_tests.conftest import NAMES
+
+LINE = re.compile(r"incidents: [\d,]+ pages, [\d,]+( of [\d,]+)? rows, [\d,]+ requests")
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a line every other millisecond, since the syncs of tests are short."""
+    monkeypatch.setattr(progress, "EVERY", 0.002)
+
+
+def test_each_listing_says_how_far_it_is(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "incident_assets"):
+        run_sync(settings, NAMES)
+    assert LINE.search(caplog.text)
+
+
+def test_the_lines_are_in_the_log_of_the_run(api: DemoApi) -> None:
+    settings = {"managed_python_loggers": ["incident_assets"], "python_log_level": "INFO"}
+    with dg.instance_for_test(overrides={"python_logs": settings}) as instance:
+        result = (
+            build_definitions().resolve_job_def("sync_live").execute_in_process(instance=instance)
+        )
+        text = "\n".join(entry.user_message for entry in instance.all_logs(result.run_id))
+    assert LINE.search(text)
+
+
+def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: Path) -> None:
+    listing = Listing(find_endpoint("users"), tmp_path)
+    assert describe_progress(listing) == "0 pages, 0 rows, 0 requests"
+    listing.waiting_until = float("inf")
+    assert describe_progress(listing).endswith("waiting inf s for the rate limit")
+
+
+def test_a_terminal_shows_a_bar_for_each_resource(api: DemoApi) -> None:
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-W", "ignore", "-m", "incident_assets.source", "--select", "users"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(controller, 4096)
+            except OSError:  # the other end is closed
+                break
+        assert process.wait() == 0
+    os.close(controller)
+    assert f"{len(api.rows('users')):,} rows".encode() in shown and "━".encode() in shown
