@@ -57,7 +57,7 @@ COMPILE = $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3
 
 lock: $(VENV)/.ready  ## Refresh the lock files
 	@$(COMPILE) -o locks/main.txt
-	@echo 'duckdb<2' | $(COMPILE) --constraints - -o locks/duckdb-1.5.txt
+	@echo 'duckdb<2' | $(COMPILE) --extra pandas --constraints - -o locks/duckdb-1.5.txt
 	@$(COMPILE) --extra embedded-elt -o locks/embedded-elt.txt
 
 clean:  ## Remove environments and data of the demo; your own data stays

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import pyarrow as pa
 
 # Pages are decoded into objects that cannot be part of a cycle; looking for any costs a fifth.
-_COLLECT_AFTER = 50_000  # new objects
+_COLLECT_AFTER = 500_000  # new objects
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def build_source(
     listings: Mapping[str, Listing],
     changes: Changes,
 ) -> Any:
-    """Return the dlt source that walks these listings, fetching up to thirteen at a time."""
+    """Return the dlt source that walks these listings, fetching several at a time."""
     session = build_session(settings, listings.values())
     updates = listings.get(UPDATES)
     by_incident = [updates] if updates is not None and not updates.full else []

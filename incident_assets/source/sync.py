@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 LOG_SCHEMA = "incident_sync"
 REFRESH_SCHEMA = "incident_api_refresh"
-MEMORY = "200MB"  # of DuckDB, beyond which it works on disk
+MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
 LOG_COLUMNS = {
     "run_id": "VARCHAR",
     "resource": "VARCHAR",
@@ -291,7 +291,7 @@ def _drop_refresh(connection: duckdb.DuckDBPyConnection) -> None:
 def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
-        "extract.workers": len(ENDPOINTS),
+        "extract.workers": 5,  # most listings are one page; more would hold more bodies at once
         "load.workers": 4,  # more would only hold more in memory at once
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
