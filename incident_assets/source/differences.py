@@ -81,11 +81,12 @@ def stamp_rows(
     Rows that were seen get its load id. After a full listing, the others get `_deleted_at`, unless
     it was short: then nobody knows which rows are gone.
     """
-    connection.execute(
-        f"UPDATE {table} SET _dlt_load_id = ? FROM {read_spool(listing.files)} AS listed "
-        f"WHERE {table}.id = listed.id AND {table}._dlt_load_id <> ?",
-        [listing.load_id, listing.load_id],
-    )
+    if listing.changed < listing.rows:  # the others were written with it
+        connection.execute(
+            f"UPDATE {table} SET _dlt_load_id = ? FROM {read_spool(listing.files)} AS listed "
+            f"WHERE {table}.id = listed.id AND {table}._dlt_load_id <> ?",
+            [listing.load_id, listing.load_id],
+        )
     if not listing.full or listing.is_short:
         return 0
     gone = connection.execute(
