@@ -3,5 +3,6 @@
 A file begins with a comment: meaning, `Grain:` (the columns of its key), `Source:` of the
 definition and any `Caveat:`. It holds one plain SELECT, whose output columns are described by
 trailing comments, from raw tables (`incident_api`), other models (`incident_analytics`) and the
-settings (`setting_...`). Adding a model is adding a file.
+settings (`setting_...`). Adding a model is adding a file. Fractions are added in order
+(`avg(x ORDER BY x)`), so that the same rows give the same digits in every build.
 """

@@ -19,25 +19,29 @@ SELECT
     coalesce(max(s.rank), max(i.severity_rank)) AS severity_rank, -- Higher is more severe
     count(i.incident_id) AS incidents, -- Incidents that began in the week
     count(i.mttd_seconds) AS mttd_incidents, -- Incidents that have a time to detect
-    avg(i.mttd_seconds) AS mttd_mean, -- Mean time to detect, in seconds
+    avg(i.mttd_seconds ORDER BY i.mttd_seconds)
+        AS mttd_mean, -- Mean time to detect, in seconds
     median(i.mttd_seconds) AS mttd_median, -- Median time to detect, in seconds
     quantile_cont(i.mttd_seconds, 0.9) AS mttd_p90, -- 90th percentile of it, in seconds
     count(i.mttd_seconds)
         FILTER (WHERE i.mttd_negative) AS mttd_negative, -- Times to detect below zero
     count(i.mtta_seconds) AS mtta_incidents, -- Incidents that have a time to acknowledge
-    avg(i.mtta_seconds) AS mtta_mean, -- Mean time to acknowledge, in seconds
+    avg(i.mtta_seconds ORDER BY i.mtta_seconds)
+        AS mtta_mean, -- Mean time to acknowledge, in seconds
     median(i.mtta_seconds) AS mtta_median, -- Median time to acknowledge, in seconds
     quantile_cont(i.mtta_seconds, 0.9) AS mtta_p90, -- 90th percentile of it, in seconds
     count(i.mtta_seconds)
         FILTER (WHERE i.mtta_negative) AS mtta_negative, -- Times to acknowledge below zero
     count(i.mttm_seconds) AS mttm_incidents, -- Incidents that have a time to mitigate
-    avg(i.mttm_seconds) AS mttm_mean, -- Mean time to mitigate, in seconds
+    avg(i.mttm_seconds ORDER BY i.mttm_seconds)
+        AS mttm_mean, -- Mean time to mitigate, in seconds
     median(i.mttm_seconds) AS mttm_median, -- Median time to mitigate, in seconds
     quantile_cont(i.mttm_seconds, 0.9) AS mttm_p90, -- 90th percentile of it, in seconds
     count(i.mttm_seconds)
         FILTER (WHERE i.mttm_negative) AS mttm_negative, -- Times to mitigate below zero
     count(i.mttr_seconds) AS mttr_incidents, -- Incidents that have a time to resolve
-    avg(i.mttr_seconds) AS mttr_mean, -- Mean time to resolve, in seconds
+    avg(i.mttr_seconds ORDER BY i.mttr_seconds)
+        AS mttr_mean, -- Mean time to resolve, in seconds
     median(i.mttr_seconds) AS mttr_median, -- Median time to resolve, in seconds
     quantile_cont(i.mttr_seconds, 0.9) AS mttr_p90, -- 90th percentile of it, in seconds
     count(i.mttr_seconds)

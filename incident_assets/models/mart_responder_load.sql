@@ -34,10 +34,14 @@ SELECT
     max(u.name) AS user_name, -- Name of the user, NULL if the account does not know the id
     count(s.incident_id) AS incidents, -- Incidents in which the user held any role
     CAST(sum(s.lead_assignments) AS BIGINT) AS lead_assignments, -- Roles of the type lead held
-    coalesce(sum(s.total), 0) AS minutes_total, -- Workload of the incidents led, in minutes
-    coalesce(sum(s.working), 0) AS minutes_working, -- Of that in working hours, in minutes
-    coalesce(sum(s.late), 0) AS minutes_late, -- Of that in late hours, in minutes
-    coalesce(sum(s.sleeping), 0) AS minutes_sleeping -- Of that in sleeping hours, in minutes
+    coalesce(sum(s.total ORDER BY s.total), 0)
+        AS minutes_total, -- Workload of the incidents led, in minutes
+    coalesce(sum(s.working ORDER BY s.working), 0)
+        AS minutes_working, -- Of that in working hours, in minutes
+    coalesce(sum(s.late ORDER BY s.late), 0)
+        AS minutes_late, -- Of that in late hours, in minutes
+    coalesce(sum(s.sleeping ORDER BY s.sleeping), 0)
+        AS minutes_sleeping -- Of that in sleeping hours, in minutes
 FROM shared AS s
 LEFT JOIN incident_analytics.dim_user AS u ON s.user_id = u.user_id
 GROUP BY s.week, s.user_id

@@ -11,7 +11,7 @@ SELECT
     ) AS month, -- First day of the month (UTC) in which the status was left, or began if it lasts
     t.category, -- Category of the status, by INCIDENT_STATUSES where it says so
     count(t.seconds) AS stays, -- Stays that have ended
-    avg(t.seconds) AS seconds_mean, -- Mean length of a stay, in seconds
+    avg(t.seconds ORDER BY t.seconds) AS seconds_mean, -- Mean length of a stay, in seconds
     median(t.seconds) AS seconds_median, -- Median length of a stay, in seconds
     quantile_cont(t.seconds, 0.9) AS seconds_p90, -- 90th percentile of it, in seconds
     count(DISTINCT t.incident_id) AS incidents, -- Incidents of these stays and those that last

@@ -16,6 +16,7 @@ from incident_assets.source.publishing import publish_database
 from incident_assets_tests.assets.test_ingestion import materialised
 from incident_assets_tests.conftest import read_rows
 from incident_assets_tests.killing import read_database, start_run
+from incident_assets_tests.modelling import build_all
 
 Build = Callable[..., dg.ExecuteInProcessResult]
 DATABASE = "data/incidents.duckdb"
@@ -89,9 +90,9 @@ def test_models_are_described_before_they_are_built() -> None:
     "the model's table of before",
 )
 def test_a_model_whose_table_could_not_be_read_is_skipped_alone(
-    api: DemoApi, build: Build, execute: Build
+    api: DemoApi, loaded: Settings, execute: Build
 ) -> None:
-    build()
+    build_all(loaded.database)
     before = read_database()
     api.forbid("users")
     api.change("severities", api.rows("severities")[0]["id"], name="Renamed")
@@ -119,8 +120,10 @@ def test_a_model_of_a_table_that_was_never_selected_is_skipped_and_says_why(
     assert result.success and not materialised(result)
 
 
-def test_a_broken_key_is_an_error_that_keeps_the_old_table_and_blocks(build: Build) -> None:
-    assert build().success
+def test_a_broken_key_is_an_error_that_keeps_the_old_table_and_blocks(
+    build: Build, loaded: Settings
+) -> None:
+    build_all(loaded.database)
     before = read_database()
     change_database(
         "INSERT INTO incident_api.severities SELECT * REPLACE ('Twice' AS name) "
@@ -166,9 +169,9 @@ def test_the_check_of_a_grain_can_be_run_alone(build: Build) -> None:
     "the model's table of before, whole",
 )
 def test_a_kill_in_the_middle_of_a_model_keeps_the_old_table(
-    build: Build, loaded: Settings, tmp_path: Path
+    loaded: Settings, tmp_path: Path
 ) -> None:
-    build()
+    build_all(loaded.database)
     before = read_database()
     change_database("UPDATE incident_api.incidents SET name = 'New'")
     process = start_run(tmp_path, "build_models", "half a model")
@@ -182,6 +185,6 @@ def test_a_kill_in_the_middle_of_a_model_keeps_the_old_table(
             assert len({str(row[:2]) for row in rows}) == 60
         else:
             assert rows == before[f"incident_analytics.{name}"]
-    assert build().success
+    build_all(loaded.database)
     names = read_rows("SELECT DISTINCT name FROM incident_analytics.fct_incident")
     assert names == [{"name": "New"}]

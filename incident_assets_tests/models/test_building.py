@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,18 @@ def test_an_empty_account_has_empty_models(raw: Path) -> None:
     mapped = {"timestamps": "fixed=Mitigated", "statuses": "Watching=closed"}
     built = build_all(raw, follow_up_sla="Urgent=7", **mapped)
     assert {name: one.rows for name, one in built.items()} == dict.fromkeys(read_models(), 0)
+
+
+def test_the_same_rows_give_the_same_digits_in_any_order(raw: Path) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    build_all(raw, now)
+    before = {name: read_model(name, raw) for name in read_models()}
+    for endpoint in ENDPOINTS:
+        table = f"incident_api.{endpoint.name}"
+        reverse = f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM {table} ORDER BY id DESC"
+        execute(raw, reverse)
+    build_all(raw, now)
+    assert {name: read_model(name, raw) for name in read_models()} == before
 
 
 def test_rows_deleted_upstream_are_left_out(raw: Path) -> None:
