@@ -1,16 +1,21 @@
 """What people see while a sync goes on: lines in the log, bars on a terminal."""
 
+import logging
 import os
 import pty
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from incident_assets.build import build_definitions
+from incident_assets.demo.faults import Answer, Fault
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets.source import progress
@@ -23,10 +28,33 @@ from incident_assets_tests.conftest import NAMES
 LINE = re.compile(r"incidents: [\d,]+ pages, [\d,]+( of [\d,]+)? rows, [\d,]+ requests")
 
 
+class Waiting(logging.Handler):
+    """Lets the API answer for incidents only when a line has said that this is awaited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if LINE.search(record.getMessage()):
+            self.said.set()
+
+    def hold(self, _: Any, answer: Answer) -> Answer:
+        assert self.said.wait(30)
+        return answer
+
+
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a line every other millisecond, since the syncs of tests are short."""
-    monkeypatch.setattr(progress, "EVERY", 0.002)
+def patient(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have lines often, and incidents that take until there was one."""
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    waiting, logger = Waiting(), logging.getLogger(progress.__name__)
+    api.inject(Fault(waiting.hold, resource="incidents"))
+    logger.addHandler(waiting)
+    logger.setLevel("INFO")
+    yield
+    logger.removeHandler(waiting)
+    logger.setLevel(logging.NOTSET)
 
 
 def test_each_listing_says_how_far_it_is(
