@@ -85,14 +85,15 @@ class Changes:
             self._move_watermark(listing)
         state = dlt.current.resource_state(UPDATES)
         updates = self._listings.get(UPDATES)
+        has_all = updates is not None and updates.full and updates.whole
         if not has_table(self._connection, self._table(INCIDENTS)):
-            state["complete"] = False
-        if state.get("complete"):
+            state["complete"] = has_all
+        elif state.get("complete"):
             changed, wanted = self._find_incidents(listing, state)
             by_incident, all_pages = self._count_requests(wanted)
             if updates is not None and not updates.full:
                 self._choose(updates, wanted, by_incident, all_pages)
-            if updates is None or not (updates.full and updates.whole):
+            if not has_all:
                 # Noted until a listing of updates, of this sync or a later one, has them.
                 state["pending"] = changed
                 if len(changed) > all_pages:

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from incident_assets.demo.account import generate_account
-from incident_assets.demo.faults import Fault, edit, status
+from incident_assets.demo.faults import Fault, edit, hang, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets.source.changes import ACTIVE_CATEGORIES
@@ -143,16 +143,30 @@ def test_an_update_of_an_active_incident_arrives_though_the_incident_did_not_cha
 
 
 def test_all_pages_are_walked_where_that_is_fewer_requests(
-    api: DemoApi, sync_changes: SyncChanges
+    api: DemoApi, sync_changes: SyncChanges, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(8):
         api.change("incidents", find_settled(api, number), name="Renamed")
     api.reset_log()
-    outcomes = sync_changes()
+    with caplog.at_level("INFO", "incident_assets"):
+        outcomes = sync_changes()
     assert asked_incidents(api) == []
     pages = -(-len(api.rows("incident_updates")) // 250)
     assert outcomes["incident_updates"].requests == pages
     assert outcomes["incident_updates"].listing == "full"
+    assert outcomes["incidents"].listing == "changes"
+    assert f"{pages} for all: asking for all" in caplog.text
+
+
+def test_a_first_sync_is_remembered_whichever_listing_ends_first(
+    many_updates: None, api: DemoApi, settings: Settings
+) -> None:
+    api.inject(Fault(hang(0.5), resource="incidents"))
+    run_sync(settings, NAMES)
+    api.heal()
+    outcomes = {x.resource: x for x in run_sync(settings, LIVE, changes=True)}
+    assert outcomes["incidents"].listing == outcomes["incident_updates"].listing == "changes"
+    assert_same_as_upstream(api, *LIVE)
 
 
 def test_every_mode_and_category_is_asked_for_by_date(
