@@ -91,15 +91,16 @@ def build_ingestion() -> dg.AssetsDefinition:
 
 
 def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> None:
-    # The events are made from the outcomes instead: dagster-dlt would report unread resources too.
-    for _ in dlt.run(
+    events = dlt.run(
         context=context,
         dlt_source=run.source,
         dlt_pipeline=run.pipeline,
         dagster_dlt_translator=IncidentTranslator(),
         loader_file_format="parquet",
-    ):
-        pass
+    )
+    # With the first event everything is loaded. Events are made from the outcomes instead: these
+    # would report unread resources too, and describe every column once more.
+    next(events, None)
 
 
 def _report(outcome: Outcome) -> dg.MaterializeResult[Any]:

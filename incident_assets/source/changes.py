@@ -42,7 +42,7 @@ class Changes:
         connection: duckdb.DuckDBPyConnection,
         schema: str,
         listings: Mapping[str, Listing],
-        state: Mapping[str, Mapping[str, Any]] | None,
+        state: Mapping[str, Mapping[str, Any]],
         started: datetime,
     ):
         self._connection = connection
@@ -51,7 +51,6 @@ class Changes:
         self._started = started
         self._made = threading.Event()
         self.wanted: Sequence[str] | None = None
-        state = state or {}
         if INCIDENTS in listings and "watermark" in state.get(INCIDENTS, {}):
             listings[INCIDENTS].full = False
             if UPDATES in listings and state.get(UPDATES, {}).get("complete"):

@@ -24,6 +24,7 @@ from dlt.sources.rest_api.typing import RESTAPIConfig
 
 from incident_assets.settings import Settings
 from incident_assets.source.changes import INCIDENTS, UPDATES, Changes
+from incident_assets.source.destination import OpenDuckDB
 from incident_assets.source.differences import has_rows, write_changed
 from incident_assets.source.endpoints import Column, Endpoint
 from incident_assets.source.keys import LazyBearerAuth
@@ -113,10 +114,10 @@ class HandOver:
             columns=build_hints([*pinned, *extra]),
             write_disposition="merge" if has_rows(self.connection, table) else "append",
         )
-        # An import takes a schema or hints, not both; text would hide that a new field is JSON.
-        empty = build_schema(pinned[:1]).empty_table()
-        yield dlt.mark.with_hints(empty, hints)
-        yield dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=empty)
+        marked = dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=hints)
+        # Without an item dlt would drop the mark; this one has no rows and no file of its own.
+        marked.data = build_schema(pinned[:1]).empty_table()
+        yield marked
 
 
 def build_hints(columns: Iterable[Column]) -> dict[str, Any]:
@@ -215,7 +216,6 @@ def build_pipeline(
     return dlt.pipeline(
         PIPELINE_NAME,
         pipelines_dir=str(folder),
-        # Without this, dlt merges most tables in two commits, and a crash between them loses rows.
-        destination=dlt.destinations.duckdb(connection, supports_transactions=True),
+        destination=OpenDuckDB(connection),
         dataset_name=schema,
     )

@@ -193,8 +193,8 @@ def open_sync(
             wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
             pipeline = build_pipeline(connection, schema, folder / "dlt")
-            known = read_state(pipeline, RAW_SCHEMA) if changes and schema == RAW_SCHEMA else None
-            plan = Changes(connection, schema, listings, known, started)
+            known = read_state(pipeline, RAW_SCHEMA)
+            plan = Changes(connection, schema, listings, known if changes else {}, started)
             with (
                 bound_memory(),
                 _discarding(listings.values()),
@@ -309,5 +309,8 @@ def run_sync(
 ) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
     with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh, watch) as sync:
-        sync.pipeline.run(sync.source, loader_file_format="parquet")
+        # Its `run` would ask the database once more what was remembered.
+        sync.pipeline.extract(sync.source, loader_file_format="parquet")
+        sync.pipeline.normalize()
+        sync.pipeline.load()
         return sync.conclude()
