@@ -72,7 +72,7 @@ def explain(
 
 def _is_figure(model: Model, name: str) -> bool:
     others = (*model.grain, *NAMES.values(), "severity_rank", "priority_rank", "age_bucket_order")
-    return name not in (*others, "sla_days", "as_of")
+    return name not in (*others, "sla_days", "since", "as_of")
 
 
 def _find_row(
@@ -129,15 +129,18 @@ def _read_day(column: str, text: str) -> date:
 
 
 def _explain_weekly(connection: duckdb.DuckDBPyConnection, row: Row, metric: str) -> Explanation:
+    kind, _, statistic = metric.replace("_week_", "_").partition("_")
+    alone = "severity_id" in row or "_week_" in metric  # else with the three weeks before
     incidents = _fetch(
         connection,
         f"SELECT incident_id, reference, name, created_at, started_at "
-        f"FROM {MODEL_SCHEMA}.fct_incident WHERE is_counted AND week = $week "
-        "AND coalesce(severity_id, '') = $severity_id ORDER BY started_at, incident_id",
-        week=row["week"],
-        severity_id=row["severity_id"],
+        f"FROM {MODEL_SCHEMA}.fct_incident WHERE is_counted AND week BETWEEN $first AND $last "
+        "AND ($severity_id IS NULL OR coalesce(severity_id, '') = $severity_id) "
+        "ORDER BY started_at, incident_id",
+        first=row["week"] - timedelta(days=0 if alone else 21),
+        last=row["week"],
+        severity_id=row.get("severity_id"),
     )
-    kind, _, statistic = metric.partition("_")
     if kind not in SPANS:
         cells: Cells = [
             (i["reference"], i["name"], _show(i["created_at"]), "incidents.created_at")
@@ -194,10 +197,10 @@ def _explain_status(connection: duckdb.DuckDBPyConnection, row: Row, metric: str
         connection,
         f"SELECT t.*, i.reference FROM {MODEL_SCHEMA}.fct_status_transition AS t "
         f"INNER JOIN {MODEL_SCHEMA}.fct_incident AS i USING (incident_id) WHERE i.is_counted "
-        "AND t.category = $category AND $month = CAST(date_trunc('month', "
-        "timezone('UTC', coalesce(t.left_at, t.entered_at))) AS DATE) ORDER BY t.entered_at",
+        "AND t.category = $category AND t.month BETWEEN $first AND $last ORDER BY t.entered_at",
         category=row["category"],
-        month=row["month"],
+        first=row["month"] if "month" in row else row["since"],
+        last=row["month"] if "month" in row else row["as_of"].astimezone(UTC).date(),
     )
     if metric == "reopened":
         stays = [stay for stay in stays if stay["is_reopening"]]
@@ -316,7 +319,9 @@ def _summarise(statistic: str, values: Sequence[float]) -> float | None:
 
 EXPLAINERS: Mapping[str, Callable[[duckdb.DuckDBPyConnection, Row, str], Explanation]] = {
     "mart_incident_weekly": _explain_weekly,
+    "mart_incident_trend": _explain_weekly,
     "mart_time_in_status": _explain_status,
+    "mart_time_in_status_recent": _explain_status,
     "mart_responder_load": _explain_load,
     "mart_follow_up_ageing": _explain_ageing,
 }
@@ -361,7 +366,9 @@ def _print(model: Model, metric: str, row: Row, explanation: Explanation) -> boo
             nearer = {c.name: c for c in read_models()[source.table].columns}[source.column]
             print(f"{source.table}.{source.column}: {nearer.description}.")
     print("Made from:", ", ".join(".".join(filter(None, origin)) for origin in origins))
-    print(f"\nSQL (incident_assets/models/{model.name}.sql):\n\n{model.sql}")
+    facts = sorted(name for _, name in model.tables if name.startswith("fct_"))
+    for name in (*facts, model.name):
+        print(f"\nSQL (incident_assets/models/{name}.sql):\n\n{read_models()[name].sql}")
     print(format_table(explanation.header, explanation.rows))
     print(f"\n{len(explanation.rows)} rows. Worked out from them: {explanation.figure}")
     stored, figure = row[metric], explanation.figure

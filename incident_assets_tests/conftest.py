@@ -109,7 +109,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
     """Run a job of the definitions in this process; keyword arguments go to the builder.
 
-    `sync_raw`, the default, is `sync_all` without the models, whose twenty steps cost seconds.
+    `sync_raw`, the default, is `sync_all` without the models, whose many steps cost seconds.
     """
 
     def run(job: str = "sync_raw", **overrides: Any) -> dg.ExecuteInProcessResult:

@@ -49,7 +49,7 @@ Made from `incident_assets/checks/per_resource.py` (`python -m incident_assets_t
 METRICS = """\
 # What each figure means, and where it comes from
 
-Twenty models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
+22 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
 `mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
 in one transaction; its columns and their lineage are in the UI too. One figure, row by row:
 

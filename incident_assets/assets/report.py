@@ -16,7 +16,8 @@ from incident_assets.source.database import DatabaseError, make_private_folder, 
 
 MARTS = {
     "weekly": "mart_incident_weekly",
-    "stays": "mart_time_in_status",
+    "trend": "mart_incident_trend",
+    "stays": "mart_time_in_status_recent",
     "load": "mart_responder_load",
     "ageing": "mart_follow_up_ageing",
 }
@@ -41,6 +42,7 @@ def build_report_asset() -> dg.AssetsDefinition:
     def reliability_report(
         duckdb: DuckDBResource,
         weekly: pa.Table,
+        trend: pa.Table,
         stays: pa.Table,
         load: pa.Table,
         ageing: pa.Table,
@@ -48,7 +50,7 @@ def build_report_asset() -> dg.AssetsDefinition:
         # Late, so that the definitions load without what draws.
         from incident_assets.report.build import Marts, build_report, save_page
 
-        report = build_report(Marts(weekly, stays, load, ageing), datetime.now(UTC))
+        report = build_report(Marts(weekly, trend, stays, load, ageing), datetime.now(UTC))
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:

@@ -2,19 +2,32 @@
 -- Grain: incident_id, custom_field_id, position
 -- Source: the custom field entries that the API shows on an incident; fields without a value have
 -- no row.
-WITH entries AS (
+-- Caveat: of a field that is listed twice on an incident, the last entry counts.
+WITH parsed AS (
     SELECT
         id,
-        unnest(from_json(
+        from_json(
             custom_field_entries,
             '[{"custom_field": {"id": "VARCHAR", "name": "VARCHAR", "field_type": "VARCHAR"},
                "values": [{"value_text": "VARCHAR", "value_link": "VARCHAR",
                            "value_numeric": "VARCHAR",
                            "value_option": {"id": "VARCHAR", "value": "VARCHAR"},
                            "value_catalog_entry": {"id": "VARCHAR", "name": "VARCHAR"}}]}]'
-        )) AS entry
+        ) AS entries
     FROM incident_api.incidents
     WHERE _deleted_at IS NULL
+),
+
+placed AS (
+    SELECT id, generate_subscripts(entries, 1) AS place, unnest(entries) AS entry
+    FROM parsed
+),
+
+latest AS (
+    SELECT id, arg_max(entry, place) AS entry
+    FROM placed
+    WHERE entry.custom_field.id IS NOT NULL
+    GROUP BY id, entry.custom_field.id
 ),
 
 listed AS (
@@ -23,8 +36,7 @@ listed AS (
         entry.custom_field AS field,
         generate_subscripts(entry.values, 1) AS position,
         unnest(entry.values) AS chosen
-    FROM entries
-    WHERE entry.custom_field.id IS NOT NULL
+    FROM latest
 )
 
 SELECT

@@ -53,6 +53,9 @@ SELECT
     category, -- Category of the status, by INCIDENT_STATUSES where it says so
     created_at AS entered_at, -- When the incident came into the status (UTC)
     left_at, -- When it left the status (UTC), NULL while it lasts
+    CAST(
+        date_trunc('month', timezone('UTC', coalesce(left_at, created_at))) AS DATE
+    ) AS month, -- First day of the month (UTC) in which it was left, or began if it lasts
     (epoch_us(left_at) - epoch_us(created_at)) / 1e6 AS seconds, -- How long it lasted, in seconds
     next_category, -- Category of the status after it
     category IN ('closed', 'learning')

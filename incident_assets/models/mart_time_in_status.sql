@@ -6,9 +6,7 @@
 -- Caveat: a stay that has not ended counts among the incidents of the month in which it began,
 -- or everything that was ever left as closed would be reopened; it is in no time.
 SELECT
-    CAST(
-        date_trunc('month', timezone('UTC', coalesce(t.left_at, t.entered_at))) AS DATE
-    ) AS month, -- First day of the month (UTC) in which the status was left, or began if it lasts
+    t.month, -- First day of the month (UTC) in which the status was left, or began if it lasts
     t.category, -- Category of the status, by INCIDENT_STATUSES where it says so
     count(t.seconds) AS stays, -- Stays that have ended
     avg(t.seconds ORDER BY t.seconds) AS seconds_mean, -- Mean length of a stay, in seconds
@@ -25,4 +23,4 @@ SELECT
 FROM incident_analytics.fct_status_transition AS t
 INNER JOIN incident_analytics.fct_incident AS i ON t.incident_id = i.incident_id
 WHERE i.is_counted AND t.category IS NOT NULL
-GROUP BY 1, t.category
+GROUP BY t.month, t.category

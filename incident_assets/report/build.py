@@ -1,4 +1,4 @@
-"""The report as a whole: four marts in; one HTML page, and the plots as Markdown, out.
+"""The report as a whole: five marts in; one HTML page, and the plots as Markdown, out.
 
 What the sections say is in `sections`; how the page is written, in `page`.
 """
@@ -24,9 +24,10 @@ DESK, PHONE = 880, 343  # px; a phone has 375 with the margins
 
 @dataclass(frozen=True)
 class Marts:
-    """The four marts, with the columns that the models promise; any may be empty."""
+    """The marts, with the columns that the models promise; any may be empty."""
 
     weekly: pa.Table
+    trend: pa.Table
     stays: pa.Table
     load: pa.Table
     ageing: pa.Table
@@ -50,8 +51,8 @@ def build_report(marts: Marts, now: datetime) -> Report:
     today = as_of.date()
     weeks = numbers.list_weeks(marts.weekly, today)
     weekly = numbers.count_incidents(marts.weekly, weeks)
-    trends = {m: numbers.follow_duration(marts.weekly, m, weeks) for m in METRICS}
-    stays = numbers.time_stays(marts.stays, today)
+    trends = {m: numbers.follow_duration(marts.weekly, marts.trend, m, weeks) for m in METRICS}
+    stays = numbers.time_stays(marts.stays)
     load = numbers.sum_load(marts.load, today)
     backlog = numbers.age_follow_ups(marts.ageing)
     period, tiles = sections.count_headlines(weekly, trends, *backlog, today)

@@ -1,6 +1,6 @@
 """The five plots: numbers in, a matplotlib figure out, in any width down to a phone's.
 
-Selecting and pooling happens in `numbers`, what plots have in common is in `sheet`.
+What is selected and added up is in `numbers`, what plots have in common is in `sheet`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,7 +90,7 @@ def _add_up(counts: Sequence[Sequence[int]]) -> list[int]:
 
 
 def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
-    """Median and p90 of each duration, pooled over the window; single weeks as faint dots."""
+    """Median and p90 of each duration over the window; single weeks as faint dots."""
     tail = Key("p90", PALETTE["tail"], "", (0, (3, 1.5)))
     middle = Key("median", PALETTE["middle"], "")
     dot = Key("median of a single week", PALETTE["middle"], "o")
@@ -101,9 +101,9 @@ def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
         sheet.write(0, top - 18, name, fontweight="bold")
         axes = sheet.add_axes(LEFT, top, width - LEFT - END, height)
         axes.grid(True, axis="y")
-        single = _lift([s.median for s in trend.weekly])
-        pooled = [s if s.count >= THIN else NO_SPREAD for s in trend.pooled]
-        high, low = _lift([s.p90 for s in pooled]), _lift([s.median for s in pooled])
+        single = _lift(trend.medians)
+        shown = [s if s.count >= THIN else NO_SPREAD for s in trend.windows]
+        high, low = _lift([s.p90 for s in shown]), _lift([s.median for s in shown])
         look: Any = {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "clip_on": False}
         axes.plot(range(len(single)), single, "o", color=dot.colour, **look)
         for key, values, weight in ((tail, high, "normal"), (middle, low, "bold")):

@@ -1,4 +1,4 @@
-"""What the plots show, as plain numbers: rows of the marts, selected, pooled and put in order.
+"""What the plots show, as plain numbers: rows of the marts, selected, added up and put in order.
 
 Nothing here draws or writes HTML. Durations are seconds, weeks are Mondays.
 """
@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 WEEK = timedelta(days=7)
 WEEKS_SHOWN = 78
-WINDOW = 4  # weeks that a point of the trend pools
-THIN = 5  # incidents below which a pooled figure says little
+WINDOW = 4  # weeks of a point of the trend, as in mart_incident_trend
+THIN = 5  # incidents below which a figure says little
 LOAD_WEEKS = 13
-MONTHS_POOLED = 6
+MONTHS = 6  # as in mart_time_in_status_recent
 CATEGORIES = ("triage", "live", "paused", "learning", "closed")
 Row = Mapping[str, Any]
 
@@ -47,11 +46,15 @@ class Weekly:
 
 @dataclass(frozen=True)
 class Trend:
-    """One duration over time: `weekly` on its own, `pooled` over the window that ends there."""
+    """One duration over time: over the window that ends with a week, and each week's own median.
+
+    `count` and `negative` are how many there are in these weeks, and how many below zero.
+    """
 
     weeks: Sequence[date]
-    weekly: Sequence[Spread]
-    pooled: Sequence[Spread]
+    windows: Sequence[Spread]
+    medians: Sequence[float | None]
+    count: int
     negative: int
 
 
@@ -89,29 +92,6 @@ class Backlog:
     sla_days: float | None
 
 
-def pool(groups: Iterable[Spread]) -> Spread:
-    """Return the spread of several groups together.
-
-    The mean is exact. Median and p90 are where groups are of one or two; a larger one is taken to
-    be skewed as durations are (evenly on a log scale), which puts them within about a tenth.
-    """
-    known = [g for g in groups if g.count and g.median is not None]
-    if not known:
-        return NO_SPREAD
-    values = np.concatenate([_stand_ins(g.count, g.median or 0, g.p90) for g in known])
-    median, p90 = np.quantile(values, [0.5, 0.9])
-    mean = sum(g.count * (g.mean or 0) for g in known) / len(values)
-    return Spread(len(values), mean, float(median), float(p90))
-
-
-def _stand_ins(count: int, median: float, p90: float | None) -> "np.typing.NDArray[np.float64]":
-    p90 = median if p90 is None else p90
-    steps = (np.linspace(0, 1, count) - 0.5) / 0.4 if count > 1 else np.zeros(1)
-    if count > 2 and 0 < median <= p90:
-        return np.asarray(median * (p90 / median) ** steps)
-    return np.asarray(median + (p90 - median) * steps)
-
-
 def find_week(day: date) -> date:
     """Return the Monday of a day's week."""
     return day - timedelta(days=day.weekday())
@@ -127,57 +107,50 @@ def list_weeks(weekly: pa.Table, today: date) -> list[date]:
 
 def count_incidents(weekly: pa.Table, weeks: Sequence[date]) -> Weekly:
     """Return the incidents of these weeks by severity, worst first, those without a rank last."""
-    place = {week: n for n, week in enumerate(weeks)}
-    rows = [row for row in weekly.to_pylist() if row["week"] in place]
+    rows = [row for row in weekly.to_pylist() if row["week"] in weeks]
     names = {row["severity_id"]: row["severity"] for row in rows}
     ranks = {row["severity_id"]: row["severity_rank"] for row in rows}
     order = sorted(names, key=lambda x: (ranks[x] is None, -(ranks[x] or 0), names[x], x))
-    counts = np.zeros((len(order), len(weeks)), int)
-    for row in rows:
-        counts[order.index(row["severity_id"]), place[row["week"]]] += row["incidents"]
+    counts = {(row["severity_id"], row["week"]): row["incidents"] for row in rows}
     ranked = sum(ranks[x] is not None for x in order)
-    return Weekly(weeks, [names[x] for x in order], ranked, counts.tolist())
+    cells = [[counts.get((x, week), 0) for week in weeks] for x in order]
+    return Weekly(weeks, [names[x] for x in order], ranked, cells)
 
 
-def follow_duration(weekly: pa.Table, metric: str, weeks: Sequence[date]) -> Trend:
+def follow_duration(weekly: pa.Table, trend: pa.Table, metric: str, weeks: Sequence[date]) -> Trend:
     """Return a duration over these weeks; `metric` is mttd, mtta, mttm or mttr."""
-    cells = defaultdict(list)
-    negative = 0
-    for row in weekly.to_pylist():
-        parts = (row[f"{metric}_{part}"] for part in ("incidents", "mean", "median", "p90"))
-        cells[row["week"]].append(Spread(*parts))
-        negative += row[f"{metric}_negative"] if row["week"] in weeks else 0
-    return Trend(
-        weeks,
-        [pool(cells[week]) for week in weeks],
-        [pool(c for n in range(WINDOW) for c in cells[week - n * WEEK]) for week in weeks],
-        negative,
-    )
+    points = {
+        row["week"]: (
+            _read_spread(row, f"{metric}_incidents", metric),
+            row[f"{metric}_week_median"],
+        )
+        for row in trend.to_pylist()
+    }
+    shown = [points.get(week, (NO_SPREAD, None)) for week in weeks]
+    rows = [row for row in weekly.to_pylist() if row["week"] in weeks]
+    counts = (_add(rows, f"{metric}_{part}") for part in ("incidents", "negative"))
+    return Trend(weeks, [w for w, _ in shown], [m for _, m in shown], *counts)
 
 
-def time_stays(stays: pa.Table, today: date) -> list[Stay]:
+def time_stays(stays: pa.Table) -> list[Stay]:
     """Return the stays of the last months by category, in the order of an incident's life."""
-    months = today.year * 12 + today.month - MONTHS_POOLED
-    groups = defaultdict(list)
-    for row in stays.to_pylist():
-        if months < row["month"].year * 12 + row["month"].month <= months + MONTHS_POOLED:
-            groups[row["category"]].append(row)
-    known = [category for category in CATEGORIES if category in groups]
+    known = {category: n for n, category in enumerate(CATEGORIES)}
     return [
         Stay(
-            category,
-            pool(
-                Spread(r["stays"], *(r[f"seconds_{part}"] for part in ("mean", "median", "p90")))
-                for r in groups[category]
-            ),
-            total := _add(groups[category], "incidents"),
-            reopened := _add(groups[category], "reopened"),
-            reopened / total
-            if total and any(row["reopen_rate"] is not None for row in groups[category])
-            else None,
+            row["category"],
+            _read_spread(row, "stays", "seconds"),
+            row["incidents"],
+            row["reopened"],
+            row["reopen_rate"],
         )
-        for category in known + sorted(set(groups) - set(known))
+        for row in sorted(
+            stays.to_pylist(), key=lambda x: (known.get(x["category"], len(known)), x["category"])
+        )
     ]
+
+
+def _read_spread(row: Row, count: str, name: str) -> Spread:
+    return Spread(row[count], *(row[f"{name}_{part}"] for part in ("mean", "median", "p90")))
 
 
 def sum_load(load: pa.Table, today: date) -> list[Load]:

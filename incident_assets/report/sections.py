@@ -1,6 +1,6 @@
 """The sections of the report: what each plots, says in words and lists, and its definitions.
 
-Pooling is in `numbers`, drawing in `figures`, HTML in `page`.
+Numbers are made in `numbers`, drawing in `figures`, HTML in `page`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from incident_assets.report import figures
 from incident_assets.report.numbers import (
     CATEGORIES,
     LOAD_WEEKS,
-    MONTHS_POOLED,
+    MONTHS,
     NO_SPREAD,
     THIN,
     WEEK,
@@ -33,11 +33,6 @@ if TYPE_CHECKING:
 SHOWN, LISTED = 12, 50  # rows at most, in a plot and in its table
 OLD = {"31-90 d", "91+ d"}  # age buckets
 METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
-POOLED = (
-    f"Each point pools the {WINDOW} weeks that end there, and is left out below {THIN} incidents. "
-    "Pooled medians and p90s are estimated from those of each week and severity, to within about a "
-    "tenth; the means in the table are exact."
-)
 COUNTED = (
     "Counted: standard and retrospective incidents, without declined, canceled, merged and "
     "deleted ones."
@@ -97,12 +92,13 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     definition = (
         "Acknowledge: from Reported to Accepted, else to the first update out of triage. Resolve: "
         "from Impact started, else Reported, to Fixed, else Resolved, once an incident is "
-        f"resolved. {POOLED}"
+        f"resolved. Each point is of the {WINDOW} weeks that end there, and is left out below "
+        f"{THIN} incidents."
     )
     key, title = "durations", "How fast incidents are acknowledged and resolved"
-    if not any(s.count for trend in trends.values() for s in trend.weekly):
+    counts = [trend.count for trend in trends.values()]
+    if not any(counts):
         return Section(key, title, "No incident has these durations yet.", definition)
-    counts = [sum(s.count for s in trend.weekly) for trend in trends.values()]
     negative = sum(trend.negative for trend in trends.values())
     finding = (
         f"Median and 90th percentile (nine of ten incidents are faster), over {counts[0]:,} "
@@ -114,7 +110,7 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     rows = [
         [
             f"{week:%Y-%m-%d}",
-            *(text for trend in trends.values() for text in _say_spread(trend.pooled[n])),
+            *(text for trend in trends.values() for text in _say_spread(trend.windows[n])),
         ]
         for n, week in enumerate(weeks)
     ]
@@ -141,12 +137,12 @@ def show_stays(stays: Sequence[Stay]) -> Section:
     """Return the section on time in status."""
     definition = (
         "From the update that set a status to the one that left it, by the category of the status "
-        f"and the month of leaving; the last {MONTHS_POOLED} months together. Reopened: back to "
-        "live from learning or closed. Estimated as above."
+        f"and the month of leaving; the last {MONTHS} months together. Reopened: back to "
+        "live from learning or closed."
     )
     key, title = "stays", "Where the time goes"
     if not any(stay.spread.count for stay in stays):
-        nothing = f"No incident has left a status in the last {MONTHS_POOLED} months."
+        nothing = f"No incident has left a status in the last {MONTHS} months."
         return Section(key, title, nothing, definition)
     reopened = "; ".join(
         f"{say_share(s.reopen_rate)} of incidents in {s.category} went back to live"
@@ -259,8 +255,8 @@ def count_headlines(
     )
     tiles = [Tile("Incidents", f"{now:,}", say_change(now, before, lambda n: f"{n:,.0f}"))]
     for metric, trend in trends.items():
-        pooled = dict(zip(trend.weeks, trend.pooled, strict=True))
-        last, earlier = (pooled.get(w, NO_SPREAD) for w in (end, end - WINDOW * WEEK))
+        windows = dict(zip(trend.weeks, trend.windows, strict=True))
+        last, earlier = (windows.get(w, NO_SPREAD) for w in (end, end - WINDOW * WEEK))
         note = say_change(last.median, earlier.median, say_duration)
         note += f", {last.count} incidents only" if 0 < last.count < THIN else ""
         tiles.append(Tile(f"Median {metric.upper()}", say_duration(last.median), note))
@@ -268,4 +264,4 @@ def count_headlines(
     old = sum(n for b in backlogs for n, age in zip(b.open, buckets, strict=True) if age in OLD)
     tiles.append(Tile("Follow-ups over 30 days", f"{old:,}", f"of {everything:,} open"))
     days = [say_day(d) for d in (end - (WINDOW - 1) * WEEK, end + WEEK - timedelta(days=1))]
-    return f"{' to '.join(days)}, against the {WINDOW} weeks before; medians are estimates", tiles
+    return f"{' to '.join(days)}, against the {WINDOW} weeks before", tiles

@@ -23,7 +23,7 @@ MOST = 200_000  # bytes of metadata
 
 
 def store(marts: Marts) -> None:
-    """Create the four marts in the database of the settings."""
+    """Create the marts in the database of the settings."""
     Path("data").mkdir(mode=0o700, exist_ok=True)
     with duckdb.connect("data/incidents.duckdb") as connection:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")

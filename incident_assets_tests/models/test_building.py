@@ -66,6 +66,26 @@ def test_malformed_values_do_no_harm(raw: Path) -> None:
     assert built["fct_incident"].rows == 60 and built["mart_incident_weekly"].rows > 0
 
 
+def test_of_a_custom_field_that_is_listed_twice_the_last_entry_counts(raw: Path) -> None:
+    entries = [
+        {"custom_field": {"id": field}, "values": [{"value_text": text} for text in texts]}
+        for field, texts in (("F", "abc"), ("G", "d"), ("F", "ef"), ("H", "g"), ("H", ""))
+    ]
+    with duckdb.connect(str(raw)) as connection:
+        connection.execute(
+            "UPDATE incident_api.incidents SET custom_field_entries = "
+            "CASE WHEN id = (SELECT min(id) FROM incident_api.incidents) THEN ?::JSON END",
+            [json.dumps(entries)],
+        )
+    assert build_all(raw)["fct_incident_custom_field"].grain.passed
+    found = read_model("fct_incident_custom_field", raw)
+    assert {key[1:]: row["value"] for key, row in found.items()} == {
+        ("F", 1): "e",
+        ("F", 2): "f",
+        ("G", 1): "d",
+    }
+
+
 def test_names_are_only_ever_text(raw: Path) -> None:
     names = ("<script>alert(1)</script>", "![](http://example.com/x)", "'; DROP TABLE x; --")
     for name in names:

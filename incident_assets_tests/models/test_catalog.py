@@ -20,7 +20,8 @@ NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "
     "dim_workflow fct_incident fct_incident_timestamp fct_status_transition "
     "fct_incident_custom_field fct_role_assignment fct_action fct_follow_up fct_on_call_shift "
-    "mart_incident_weekly mart_responder_load mart_follow_up_ageing mart_time_in_status"
+    "mart_incident_weekly mart_incident_trend mart_responder_load mart_follow_up_ageing "
+    "mart_time_in_status mart_time_in_status_recent"
 ).split()
 
 

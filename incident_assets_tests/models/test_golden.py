@@ -59,6 +59,25 @@ def test_incidents_per_week(golden: Path) -> None:
     }
 
 
+def test_incidents_of_four_weeks(golden: Path) -> None:
+    four = {
+        **spread("mttd", 1, 1800, 1800, 1800, 0),
+        **spread("mtta", 3, 240, 300, 540, 1),  # -180, 300, 600
+        **spread("mttm", 2, 2700, 2700, 3900, 0),  # 1200, 4200
+        **spread("mttr", 3, 5000, 4200, 6600, 0),  # 3600, 4200, 7200
+    }
+    alone = {"mttd_week_median": 1800, "mtta_week_median": 300}
+    alone |= {"mttm_week_median": 2700, "mttr_week_median": 4200}
+    # A to D are of W40, E is of W41, and the mart was built in W43.
+    assert read_model("mart_incident_trend", golden) == {
+        (W40,): {"week": W40, "incidents": 4, **four, **alone},
+        **{
+            (week,): {"week": week, "incidents": 5, **four, **dict.fromkeys(alone)}
+            for week in (W41, date(2026, 10, 12), date(2026, 10, 19))
+        },
+    }
+
+
 def test_time_in_status(golden: Path) -> None:
     september, october = date(2026, 9, 1), date(2026, 10, 1)
     names = ("stays", "seconds_mean", "seconds_median", "seconds_p90")
@@ -72,6 +91,21 @@ def test_time_in_status(golden: Path) -> None:
     }
     rows = read_model("mart_time_in_status", golden)
     assert {key: tuple(row[n] for n in names) for key, row in rows.items()} == expected
+
+
+def test_time_in_status_of_six_months(golden: Path) -> None:
+    names = ("stays", "seconds_mean", "seconds_median", "seconds_p90")
+    names += ("incidents", "reopened", "reopen_rate", "since", "as_of")
+    expected = {
+        ("triage",): (2, 450, 450, 570, 2, 0, None),  # 300, 600
+        ("live",): (3, 9900, 5100, 18_300, 3, 0, None),  # 3000, 5100, 21600; B counts once
+        ("learning",): (1, 259_200, 259_200, 259_200, 1, 0, 0),
+        ("closed",): (1, 212_400, 212_400, 212_400, 2, 1, 0.5),
+    }
+    rows = read_model("mart_time_in_status_recent", golden)
+    assert {key: tuple(row[n] for n in names) for key, row in rows.items()} == {
+        key: (*row, date(2026, 5, 1), NOW) for key, row in expected.items()
+    }
 
 
 def test_responder_load(golden: Path) -> None:

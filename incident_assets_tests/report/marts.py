@@ -5,6 +5,7 @@ They are worked out from made-up incidents here, so that a test knows the true f
 
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -32,6 +33,7 @@ HOSTILE = [
     "",
 ]
 
+Durations = dict[str, list[float]]  # seconds by metric
 TEXT, COUNT, AMOUNT = pa.string(), pa.int64(), pa.float64()
 DURATION = {"incidents": COUNT, "mean": AMOUNT, "median": AMOUNT, "p90": AMOUNT, "negative": COUNT}
 SCHEMAS = {
@@ -43,14 +45,21 @@ SCHEMAS = {
         "incidents": COUNT,
         **{f"{m}_{part}": kind for m in METRICS for part, kind in DURATION.items()},
     },
+    "trend": {
+        "week": pa.date32(),
+        "incidents": COUNT,
+        **{f"{m}_{part}": kind for m in METRICS for part, kind in DURATION.items()},
+        **{f"{m}_week_median": AMOUNT for m in METRICS},
+    },
     "stays": {
-        "month": pa.date32(),
         "category": TEXT,
         "stays": COUNT,
         **{f"seconds_{part}": AMOUNT for part in ("mean", "median", "p90")},
         "incidents": COUNT,
         "reopened": COUNT,
         "reopen_rate": AMOUNT,
+        "since": pa.date32(),
+        "as_of": pa.timestamp("us", "UTC"),
     },
     "load": {
         "week": pa.date32(),
@@ -73,12 +82,6 @@ SCHEMAS = {
         "completed_over_sla": COUNT,
         "as_of": pa.timestamp("us", "UTC"),
     },
-}
-TABLES = {
-    "weekly": "mart_incident_weekly",
-    "stays": "mart_time_in_status",
-    "load": "mart_responder_load",
-    "ageing": "mart_follow_up_ageing",
 }
 
 
@@ -103,8 +106,10 @@ def make_busy_marts(
     severities = (given + SEVERITIES)[:4] if names else SEVERITIES
     people = [f"{x} {y}" for x in FIRST for y in LAST]
     people = given + people
+    lived = {w: list(_live_week(chance, w, severities, rate)) for w in weeks}
     return make_marts(
-        weekly=[row for w in weeks for row in _live_week(chance, w, severities, rate)],
+        weekly=[row | _describe_all(values) for rows in lived.values() for row, values in rows],
+        trend=[_look_back(lived, w) for w in weeks],
         stays=list(_leave_statuses(chance, given)),
         load=[row for w in weeks for row in _carry(chance, w, people, users)],
         ageing=list(_age(chance, given)),
@@ -127,39 +132,52 @@ def describe(values: list[float]) -> dict[str, Any]:
     return {"incidents": len(values), "negative": negative, **figures}
 
 
+def _describe_all(values: Durations) -> dict[str, Any]:
+    return {f"{m}_{part}": v for m in METRICS for part, v in describe(values[m]).items()}
+
+
+def _join(cells: "list[tuple[dict[str, Any], Durations]]") -> Durations:
+    return {m: [value for _, values in cells for value in values[m]] for m in METRICS}
+
+
+def _look_back(
+    lived: "dict[date, list[tuple[dict[str, Any], Durations]]]", week: date
+) -> "dict[str, Any]":
+    cells = [cell for n in range(4) for cell in lived.get(week - timedelta(weeks=n), [])]
+    row = {"week": week, "incidents": sum(row["incidents"] for row, _ in cells)}
+    medians = {f"{m}_week_median": describe(v)["median"] for m, v in _join(lived[week]).items()}
+    return row | _describe_all(_join(cells)) | medians
+
+
 def _draw_duration(chance: random.Random, minutes: float) -> float:
     return 60 * chance.lognormvariate(float(np.log(minutes)), 1.1)
 
 
 def _live_week(
     chance: random.Random, week: date, severities: list[str], rate: float
-) -> "list[dict[str, Any]]":
+) -> "Iterator[tuple[dict[str, Any], Durations]]":
     age = (AS_OF.date() - week).days / 546
     if week.isocalendar().week in (52, 1):
         rate /= 4
     if age < 0.02:
         rate /= 2
     shares = [0.45, 0.33, 0.16, 0.06]
-    rows = []
     for rank, (name, share) in enumerate(zip(severities, shares, strict=True)):
         incidents = _draw_count(chance, rate * share * (0.7 + 0.6 * age))
         if not incidents:
             continue
         row = {"week": week, "severity_id": f"S{rank}", "severity": name, "severity_rank": rank}
         row["incidents"] = incidents
+        durations = {}
         for metric, minutes in METRICS.items():
             faster = minutes * (0.55 + 0.7 * age) / (1 + rank)
             values = [_draw_duration(chance, faster) for _ in range(incidents)]
-            values = [-60.0 if chance.random() < 0.01 else v for v in values]
-            row |= {f"{metric}_{part}": v for part, v in describe(values).items()}
-        rows.append(row)
+            durations[metric] = [-60.0 if chance.random() < 0.01 else v for v in values]
+        yield row, durations
     if chance.random() < 0.2 or week > AS_OF.date() - timedelta(weeks=2):
         row = {"week": week, "severity_id": "", "severity": "None yet", "severity_rank": None}
         row["incidents"] = 1
-        for metric in METRICS:
-            row |= {f"{metric}_{part}": v for part, v in describe([]).items()}
-        rows.append(row)
-    return rows
+        yield row, {m: [] for m in METRICS}
 
 
 def _draw_count(chance: random.Random, mean: float) -> int:
@@ -168,22 +186,21 @@ def _draw_count(chance: random.Random, mean: float) -> int:
 
 def _leave_statuses(chance: random.Random, given: list[str]) -> "Any":
     usual = {"triage": 8, "live": 130, "learning": 60 * 60, "paused": 900, "closed": 60 * 24 * 9}
-    for n in range(18):
-        month = date(2025 + (n + 2) // 12, (n + 2) % 12 + 1, 1)
-        for category, minutes in [*usual.items(), *((name, 30) for name in given)]:
-            stays = 2 + _draw_count(chance, {"paused": 1, "closed": 2}.get(category, 25))
-            figures = describe([_draw_duration(chance, minutes) for _ in range(stays)])
-            reopened = sum(chance.random() < 0.04 for _ in range(stays))
-            returns = category in ("learning", "closed")
-            yield {
-                "month": month,
-                "category": category,
-                "stays": stays,
-                **{f"seconds_{part}": figures[part] for part in ("mean", "median", "p90")},
-                "incidents": stays,
-                "reopened": reopened if returns else 0,
-                "reopen_rate": reopened / stays if returns else None,
-            }
+    for category, minutes in [*usual.items(), *((name, 30) for name in given)]:
+        stays = 2 + _draw_count(chance, {"paused": 1, "closed": 2}.get(category, 25))
+        figures = describe([_draw_duration(chance, minutes) for _ in range(stays)])
+        reopened = sum(chance.random() < 0.04 for _ in range(stays))
+        returns = category in ("learning", "closed")
+        yield {
+            "category": category,
+            "stays": stays,
+            **{f"seconds_{part}": figures[part] for part in ("mean", "median", "p90")},
+            "incidents": stays,
+            "reopened": reopened if returns else 0,
+            "reopen_rate": reopened / stays if returns else None,
+            "since": date(2026, 3, 1),
+            "as_of": AS_OF,
+        }
 
 
 def _carry(

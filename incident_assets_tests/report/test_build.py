@@ -13,11 +13,10 @@ import pytest
 
 from incident_assets.report.build import Report, build_report, save_page
 from incident_assets.report.numbers import (
-    Spread,
+    NO_SPREAD,
     count_incidents,
     follow_duration,
     list_weeks,
-    pool,
 )
 from incident_assets.report.words import cut, say_change, say_duration
 from incident_assets_tests.report.marts import AS_OF, HOSTILE, describe, make_busy_marts, make_marts
@@ -87,7 +86,8 @@ def test_without_data_it_says_so() -> None:
 def test_a_single_incident_is_a_report() -> None:
     marts = make_busy_marts()
     recent = marts.weekly.filter(np.array(marts.weekly["week"].to_pylist()) == date(2026, 8, 10))
-    report = build_report(replace(make_marts(), weekly=recent.slice(0, 1)), AS_OF)
+    trend = marts.trend.slice(marts.trend.num_rows - 1)
+    report = build_report(replace(make_marts(), weekly=recent.slice(0, 1), trend=trend), AS_OF)
     assert report.counts["weeks"] == 1
     Page(report.html)
 
@@ -101,20 +101,35 @@ def test_durations_that_are_all_missing_are_said_to_be() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -3600.0])
 def test_durations_of_nothing_and_less_are_drawn(value: float) -> None:
-    given = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in describe([value]).items()}
-    rows = [row | given for row in make_busy_marts().weekly.to_pylist()]
-    page = Page(build_report(make_marts(weekly=rows), AS_OF).html)
+    figures = describe([value] * 5) | {"week_median": value}
+    given = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in figures.items()}
+    marts = make_busy_marts()
+    weekly, trend = ([r | given for r in t.to_pylist()] for t in (marts.weekly, marts.trend))
+    page = Page(build_report(make_marts(weekly=weekly, trend=trend), AS_OF).html)
     assert page.texts.count("≤ 1 s") > 4  # ticks, and figures at the ends of lines
     assert any("negative" in text for text in page.texts) == (value < 0)
 
 
 def test_weeks_without_incidents_count_as_nothing() -> None:
-    rows = [row for row in make_busy_marts().weekly.to_pylist() if row["week"] < date(2026, 7, 1)]
-    weekly = make_marts(weekly=rows).weekly
+    marts, end = make_busy_marts(), date(2026, 7, 1)
+    rows = [[r for r in t.to_pylist() if r["week"] < end] for t in (marts.weekly, marts.trend)]
+    weekly, trend = make_marts(weekly=rows[0]).weekly, make_marts(trend=rows[1]).trend
     weeks = list_weeks(weekly, AS_OF.date())
     assert weeks[-1] == date(2026, 8, 10)
     assert all(counts[-6:] == [0] * 6 for counts in count_incidents(weekly, weeks).counts)
-    assert follow_duration(weekly, "mttr", weeks).pooled[-1].median is None
+    followed = follow_duration(weekly, trend, "mttr", weeks)
+    assert (followed.windows[-1], followed.medians[-1]) == (NO_SPREAD, None)
+    assert followed.count == sum(row["mttr_incidents"] for row in rows[0])
+
+
+def test_durations_are_those_of_the_marts(busy: Report) -> None:
+    marts, texts = make_busy_marts(), Page(busy.html).texts
+    point = next(r for r in marts.trend.to_pylist() if r["week"] == date(2026, 8, 3))
+    stay = marts.stays.to_pylist()[0]
+    assert f"**{say_duration(point['mttr_median'])}** Median MTTR" in busy.markdown
+    for row, name in ((point, "mtta"), (point, "mttr"), (stay, "seconds")):
+        assert {say_duration(row[f"{name}_{x}"]) for x in ("mean", "median", "p90")} <= set(texts)
+    assert not [text for text in texts if "estimate" in text.lower()]
 
 
 def test_severities_come_worst_first_and_those_without_a_rank_last() -> None:
@@ -143,35 +158,6 @@ def test_more_severities_than_colours_are_joined() -> None:
     ]
     texts = Page(build_report(make_marts(weekly=rows), AS_OF).html).texts
     assert {"Level 8", "5 lower"} <= set(texts)
-
-
-def spread(values: list[float]) -> Spread:
-    """Return the figures of these values, as a mart has them."""
-    figures = describe(values)
-    return Spread(*(figures[part] for part in ("incidents", "mean", "median", "p90")))
-
-
-@pytest.mark.parametrize("values", [[[7.0]], [[1.0, 9.0]], [[1.0, 9.0], [4.0]], [[-5.0, 3.0]]])
-def test_small_groups_are_pooled_exactly(values: list[list[float]]) -> None:
-    pooled = pool(spread(group) for group in values)
-    true = describe([value for group in values for value in group])
-    assert pooled.mean == pytest.approx(true["mean"])
-    assert pooled.median == pytest.approx(true["median"])
-    assert pooled.p90 == pytest.approx(true["p90"])
-
-
-def test_pooled_figures_are_off_by_a_tenth_as_they_say() -> None:
-    chance = np.random.default_rng(4)
-    errors = []
-    for _ in range(60):
-        groups = [
-            chance.lognormal(np.log(minutes), 1.0, chance.poisson(15 * share) + 1)
-            for minutes, share in ((20, 0.05), (40, 0.2), (90, 0.4), (240, 0.35)) * 4
-        ]
-        pooled = pool(spread(list(group)) for group in groups)
-        true = describe(list(np.concatenate(groups)))
-        errors.append([pooled.median / true["median"] - 1, pooled.p90 / true["p90"] - 1])  # type: ignore[operator]
-    assert np.mean(np.abs(errors)) < 0.1
 
 
 def test_units_suit_the_amount() -> None:
