@@ -28,6 +28,7 @@ from incident_assets.source.pacing import Pacer
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between two lines that say a resource waits
+PIECE = 2**20  # bytes of a body read at a time
 
 
 class OutOfTime(RequestException):
@@ -85,6 +86,12 @@ def _shut_down(connected: socket.socket) -> None:
         connected.shutdown(socket.SHUT_RDWR)
 
 
+class _Response(Response):
+    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Any:
+        # `content` asks for 10 KB at a time, of bodies of many megabytes.
+        return super().iter_content(max(chunk_size or 1, PIECE), decode_unicode)
+
+
 class _Watched:
     sock: socket.socket | None
 
@@ -134,6 +141,12 @@ class PacedAdapter(HTTPAdapter):
         if not str(proxy).lower().startswith("socks"):
             _watch_connections(manager)
         return manager
+
+    def build_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the answer as one that is read in large pieces."""
+        response = super().build_response(*args, **kwargs)
+        response.__class__ = _Response
+        return response
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send one attempt and read its whole body. Raises OutOfTime, Timeout or as requests do."""

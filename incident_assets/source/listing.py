@@ -163,10 +163,13 @@ class Listing:
         with self._lock:
             if self._waiting and page.items and type(page.items[0]) is not type(self._waiting[0]):
                 self._flush()
-            for number, identifier in enumerate(page.ids, self._spooled):
-                if (stale := self._row_of.get(identifier)) is not None:
-                    self._stale.add(stale)
-                self._row_of[identifier] = number
+            rows = {identifier: row for row, identifier in enumerate(page.ids, self._spooled)}
+            if len(rows) < len(page.ids) or not self._row_of.keys().isdisjoint(rows):
+                for number, identifier in enumerate(page.ids, self._spooled):
+                    if (stale := self._row_of.get(identifier)) is not None:
+                        self._stale.add(stale)
+                    self._row_of[identifier] = number
+            self._row_of.update(rows)
             self._spooled += len(page.ids)
             self._waiting.extend(page.items)
             self._waiting_bytes += page.size

@@ -63,11 +63,11 @@ class PageReader:
             items, meta = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             items, meta = self._parse(response)
-        ids = [item.id if isinstance(item, Row) else _read_id(item) for item in items]
-        for number, identifier in enumerate(ids):
-            if not isinstance(identifier, str) or not identifier or not identifier.isprintable():
-                raise BadPage(f"item {number} of the page has no id", retryable=False)
-        if items and not isinstance(items[0], Row):
+        known = bool(items) and isinstance(items[0], Row)
+        ids = [item.id for item in items] if known else [_read_id(item) for item in items]
+        if not (set(map(type, ids)) <= {str} and all(ids) and "".join(ids).isprintable()):
+            raise BadPage("an item of the page has no id", retryable=False)
+        if not known:
             self._learn(items)
         if self._endpoint.page_size is None:
             return Page(items, ids, len(body), None, None)

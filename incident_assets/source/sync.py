@@ -180,7 +180,10 @@ def open_sync(
     _, origin = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, origin)
     path = settings.database
-    with open_database(path, settings.lock_timeout, f"sync {run_id}") as connection:
+    with (
+        open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
+        bound_memory(),
+    ):
         started = datetime.now(UTC)
         connection.execute(f"SET memory_limit = '{MEMORY}'")
         _prepare_log(connection)
@@ -196,7 +199,6 @@ def open_sync(
             known = read_state(pipeline, RAW_SCHEMA)
             plan = Changes(connection, schema, listings, known if changes else {}, started)
             with (
-                bound_memory(),
                 _discarding(listings.values()),
                 explain_storage_failures(path),
                 watch(listings.values()),

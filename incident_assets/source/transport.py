@@ -84,6 +84,7 @@ def build_session(settings: Settings, listings: Iterable[Listing]) -> Session:
     adapter = PacedAdapter(settings, by_path, pool_maxsize=max(len(by_path), 1))
     session.mount("http://", adapter)
     session.mount("https://", adapter)
+    _read_environment(session, settings.require_base_url())
     send_with_retries = session.send
 
     def send(request: PreparedRequest, **kwargs: Any) -> Response:
@@ -113,6 +114,13 @@ def build_session(settings: Settings, listings: Iterable[Listing]) -> Session:
 
     session.send = send  # type: ignore[method-assign]
     return session
+
+
+def _read_environment(session: Session, url: str) -> None:
+    # Proxies and certificates, once: requests would search the whole environment at each request.
+    found = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies, session.verify = found["proxies"], found["verify"]
+    session.trust_env = False
 
 
 @dataclass(frozen=True)
