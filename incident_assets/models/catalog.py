@@ -17,6 +17,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.schema import MappingSchema
 
 from incident_assets.checks.contract import DUCKDB_TYPES
 from incident_assets.models.mappings import SETTINGS, register_settings
@@ -76,12 +77,17 @@ def read_models() -> Mapping[str, Model]:
     models = {}
     with duckdb.connect() as connection:
         types = _create_inputs(connection)
+        # Made once: `qualify` would translate all names and types anew for each model.
+        schema = MappingSchema(types, dialect="duckdb")
         for name in TopologicalSorter(inputs).static_order():
             table = f"{MODEL_SCHEMA}.{name}"
             connection.execute(f"CREATE TABLE {table} AS {texts[name]}")
             types[MODEL_SCHEMA][name] = _describe(connection, table)
+            schema.add_table(table, types[MODEL_SCHEMA][name], dialect="duckdb")
             comments = {s.alias_or_name: " ".join(s.comments or ()) for s in trees[name].selects}
-            scope = build_scope(qualify(trees[name], dialect="duckdb", schema=types))
+            scope = build_scope(
+                qualify(trees[name], dialect="duckdb", schema=schema, quote_identifiers=False)
+            )
             header = "\n".join(
                 line[3:]
                 for line in takewhile(lambda x: x.startswith("--"), texts[name].splitlines())

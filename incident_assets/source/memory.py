@@ -19,7 +19,6 @@ _COLLECT_AFTER = 500_000  # new objects
 def bound_memory() -> Iterator[None]:
     """Collect garbage more rarely, and let Arrow keep nothing, until the block ends."""
     thresholds, pool = gc.get_threshold(), pa.default_memory_pool()
-    gc.freeze()  # what was there before is not searched
     gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -27,7 +26,6 @@ def bound_memory() -> Iterator[None]:
     finally:
         pa.set_memory_pool(pool)
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
         release_memory()
 
 
