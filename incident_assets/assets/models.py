@@ -5,7 +5,7 @@ is in `incident_assets.models`.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +15,13 @@ from incident_assets.assets.translator import OWNER
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.checks.per_resource import report_finding
 from incident_assets.models.building import build_model, check_grain, find_missing
-from incident_assets.models.catalog import MODEL_SCHEMA, Model, find_origins, read_models
+from incident_assets.models.catalog import (
+    MODEL_SCHEMA,
+    Model,
+    Source,
+    find_origins,
+    read_models,
+)
 from incident_assets.resources.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.settings import read_settings
 from incident_assets.source.endpoints import find_endpoint
@@ -95,7 +101,8 @@ def _build_spec(model: Model) -> dg.AssetSpec:
         ),
         description="\n\n".join([*model.notes, f"```sql\n{model.sql}```"]),
         tags={"layer": "model"},
-        metadata=_describe(model, dict.fromkeys(model.grain, 0)),
+        metadata=_describe(model, dict.fromkeys(model.grain, 0))
+        | {"column lineage": dg.MetadataValue.md(write_lineage(model))},
     )
 
 
@@ -125,6 +132,23 @@ def _describe(model: Model, nulls: Mapping[str, int]) -> dict[str, Any]:
         "dagster/column_schema": dg.TableSchema(columns),
         "dagster/column_lineage": dg.TableColumnLineage(lineage),
     }
+
+
+def write_lineage(model: Model) -> str:
+    """Return a table in Markdown: each column, what it is made from, and where that comes from.
+
+    Dagster's own UI keeps `dagster/column_lineage` to itself, so it is written out as well.
+    """
+    lines = ["| column | made from | API fields and settings behind it |", "|---|---|---|"]
+    for column in model.columns:
+        origins = {origin for source in column.sources for origin in find_origins(source)}
+        lines.append(f"| {column.name} | {_list(column.sources)} | {_list(origins)} |")
+    return "\n".join(lines)
+
+
+def _list(sources: Iterable[Source]) -> str:
+    names = (".".join(filter(None, (s.table, s.column))) for s in sources)
+    return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def _is_asset(schema: str) -> bool:

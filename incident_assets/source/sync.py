@@ -83,6 +83,13 @@ class Outcome:
     load_id: str | None
     failure: Failure | None
 
+    def log(self) -> dict[str, Any]:
+        """Return its part of a row of the sync log, by column."""
+        return vars(self) | {
+            "outcome": "failed" if self.failure else "loaded",
+            "error": str(self.failure) if self.failure else None,
+        }
+
 
 @dataclass(frozen=True)
 class Sync:
@@ -103,30 +110,15 @@ class Sync:
         if self.schema != RAW_SCHEMA:
             dropped = swap_tables(self.connection, self.schema, RAW_SCHEMA, listings)
         outcomes = [self._judge(listing, dropped.get(listing.name, 0)) for listing in listings]
-        finished = datetime.now(UTC)
-        rows = [
-            (
-                self.run_id,
-                outcome.resource,
-                self.started,
-                finished,
-                outcome.listing,
-                "failed" if outcome.failure else "loaded",
-                outcome.rows,
-                outcome.table_rows,
-                outcome.requests,
-                outcome.seconds,
-                outcome.load_id,
-                str(outcome.failure) if outcome.failure else None,
-                outcome.changed,
-                outcome.deleted,
-            )
-            for outcome in outcomes
-        ]
-        marks = ", ".join("?" * len(LOG_COLUMNS))
-        names = ", ".join(LOG_COLUMNS)
+        run = {
+            "run_id": self.run_id,
+            "started_at": self.started,
+            "finished_at": datetime.now(UTC),
+        }
+        names, marks = ", ".join(LOG_COLUMNS), ", ".join("?" * len(LOG_COLUMNS))
         self.connection.executemany(
-            f"INSERT INTO {LOG_SCHEMA}.log ({names}) VALUES ({marks})", rows
+            f"INSERT INTO {LOG_SCHEMA}.log ({names}) VALUES ({marks})",
+            [[(run | outcome.log())[name] for name in LOG_COLUMNS] for outcome in outcomes],
         )
         self.connection.commit()
         return outcomes

@@ -80,6 +80,10 @@ def test_models_are_described_before_they_are_built() -> None:
         assert all(column.type and column.description for column in schema.columns)
         for sources in spec.metadata["dagster/column_lineage"].deps_by_column.values():
             assert {source.asset_key for source in sources} <= spec.parent_keys
+        written = spec.metadata["column lineage"].md_str.splitlines()[2:]
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in written]
+        assert [row[0] for row in cells] == [column.name for column in model.columns]
+        assert all(made_from and behind for _, made_from, behind in cells)
         hours = spec.freshness_policy.fail_window.to_timedelta().total_seconds() / 3600
         assert hours == (4 if name.startswith("dim_") or name == "fct_on_call_shift" else 1)
 

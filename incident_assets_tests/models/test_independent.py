@@ -136,9 +136,10 @@ def compute_trend(api: DemoApi, now: datetime) -> Mart:
     while week <= now.date():
         near = [found for began, found in rows if week - 28 * days < began <= week]
         alone = sum_up([found for began, found in rows if began == week])
-        mart[week,] = {"week": week, "incidents": len(near), **sum_up(near)}
-        for name in ("mttd", "mtta", "mttm", "mttr"):
-            mart[week,][f"{name}_week_median"] = alone[f"{name}_median"]
+        if near:
+            mart[week,] = {"week": week, "incidents": len(near), **sum_up(near)}
+            for name in ("mttd", "mtta", "mttm", "mttr"):
+                mart[week,][f"{name}_week_median"] = alone[f"{name}_median"]
         week += 7 * days
     return mart
 
