@@ -38,10 +38,10 @@ GRACE = 0.002  # seconds into a call that is killed in the middle
 
 @dataclass(frozen=True)
 class Point:
-    """The nth call of `owner.name` whose arguments contain `text`; killed before, in or after."""
+    """The nth `call`, looked up in `owner`, with `text` in its arguments: before, in or after."""
 
     owner: Any
-    name: str
+    call: Callable[..., Any]
     when: str
     nth: int = 1
     text: str = ""
@@ -49,22 +49,24 @@ class Point:
 
 STAGING, MERGE = 'INTO "incident_api_staging"', 'FROM "incident_api".'
 POINTS = {
-    "first page": Point(Listing, "spool", "after"),
-    "pages in between": Point(Listing, "spool", "in", nth=6),
-    "hand-over": Point(Listing, "hand_over", "before", nth=3),
-    "staging": Point(DuckDbSqlClient, "execute_query", "in", nth=2, text=STAGING),
-    "before a merge": Point(DuckDbSqlClient, "execute_query", "before", nth=2, text=MERGE),
-    "merge": Point(DuckDbSqlClient, "execute_query", "in", nth=3, text=MERGE),
-    "after the merges": Point(
-        DuckDbSqlClient, "execute_query", "before", text='"_dlt_loads"("load_id"'
+    "first page": Point(Listing, Listing.spool, "after"),
+    "pages in between": Point(Listing, Listing.spool, "in", nth=6),
+    "hand-over": Point(Listing, Listing.end, "before", nth=3),
+    "staging": Point(DuckDbSqlClient, DuckDbSqlClient.execute_query, "in", nth=2, text=STAGING),
+    "before a merge": Point(
+        DuckDbSqlClient, DuckDbSqlClient.execute_query, "before", nth=2, text=MERGE
     ),
-    "before the log": Point(Sync, "conclude", "before"),
-    "after the log": Point(Sync, "conclude", "after"),
-    "half a model": Point(building, "check_grain", "before", nth=12),
-    "publish": Point(shutil, "copyfile", "in"),
-    "half a copy": Point(publishing, "_sync_to_disk", "before"),
-    "before the rename": Point(Path, "replace", "before", text=".publishing"),
-    "after the rename": Point(Path, "replace", "after", text=".publishing"),
+    "merge": Point(DuckDbSqlClient, DuckDbSqlClient.execute_query, "in", nth=3, text=MERGE),
+    "after the merges": Point(
+        DuckDbSqlClient, DuckDbSqlClient.execute_query, "before", text='"_dlt_loads"("load_id"'
+    ),
+    "before the log": Point(Sync, Sync.conclude, "before"),
+    "after the log": Point(Sync, Sync.conclude, "after"),
+    "half a model": Point(building, building.check_grain, "before", nth=12),
+    "publish": Point(shutil, shutil.copyfile, "in"),
+    "half a copy": Point(publishing, publishing._sync_to_disk, "before"),
+    "before the rename": Point(Path, Path.replace, "before", text=".publishing"),
+    "after the rename": Point(Path, Path.replace, "after", text=".publishing"),
 }
 
 
@@ -119,7 +121,8 @@ def _run(folder: str, settings: dict[str, str], job: str, point: str | None) -> 
 
 
 def _arm(point: Point) -> None:
-    original: Callable[..., Any] = getattr(point.owner, point.name)
+    name = point.call.__name__
+    original: Callable[..., Any] = getattr(point.owner, name)
     calls = threading.Lock()
     seen = 0
 
@@ -139,7 +142,7 @@ def _arm(point: Point) -> None:
             _die()
         return result
 
-    setattr(point.owner, point.name, call)
+    setattr(point.owner, name, call)
 
 
 def _die() -> None:

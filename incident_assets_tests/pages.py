@@ -51,7 +51,8 @@ METRICS = """\
 
 22 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
 `mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
-in one transaction; its columns and their lineage are in the UI too. One figure, row by row:
+in one transaction; its columns are in the UI too, and under `column lineage` what each is made
+from. One figure, row by row:
 
 ```sh
 .venv/bin/python -m incident_assets.explain mart_incident_weekly mttr_median \\

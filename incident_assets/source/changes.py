@@ -45,9 +45,9 @@ class Changes:
         state: Mapping[str, Mapping[str, Any]],
         started: datetime,
     ):
-        self._connection = connection
+        self.connection = connection
         self._schema = schema
-        self._listings = listings
+        self.listings = listings
         self._started = started
         self._made = threading.Event()
         self.wanted: Sequence[str] | None = None
@@ -60,10 +60,14 @@ class Changes:
     @property
     def updated_since(self) -> date | None:
         """The day from which on incidents are asked for, or None for all of them."""
-        listing = self._listings.get(INCIDENTS)
+        listing = self.listings.get(INCIDENTS)
         if listing is None or listing.full:
             return None
         return (datetime.fromisoformat(self._watermark) - OVERLAP).date()
+
+    def table(self, name: str) -> str:
+        """Return the table that a resource's rows are compared with and loaded into."""
+        return f"{self._schema}.{name}"
 
     def wait(self, seconds: float) -> bool:
         """Wait until it is known which incidents' updates are `wanted` (None: all)."""
@@ -83,9 +87,9 @@ class Changes:
         if listing.whole:
             self._move_watermark(listing)
         state = dlt.current.resource_state(UPDATES)
-        updates = self._listings.get(UPDATES)
+        updates = self.listings.get(UPDATES)
         has_all = updates is not None and updates.full and updates.whole
-        if not has_table(self._connection, self._table(INCIDENTS)):
+        if not has_table(self.connection, self.table(INCIDENTS)):
             state["complete"] = has_all
         elif state.get("complete"):
             changed, wanted = self._find_incidents(listing, state)
@@ -132,7 +136,7 @@ class Changes:
     ) -> tuple[list[str], list[str]]:
         """Return the incidents that changed or are pending, and all whose updates are wanted."""
         category = "json_extract_string(incident_status, '$.category')"
-        table = self._table(INCIDENTS)
+        table = self.table(INCIDENTS)
         rows = self._read(
             f"""WITH listed AS (
                 SELECT id, updated_at, {category} AS category FROM {read_spool(listing.files)}
@@ -167,7 +171,7 @@ class Changes:
         size = find_endpoint(UPDATES).page_size
         return self._read(
             f"""WITH counted AS (
-                SELECT incident_id AS id, count(*) AS updates FROM {self._table(UPDATES)} GROUP BY 1
+                SELECT incident_id AS id, count(*) AS updates FROM {self.table(UPDATES)} GROUP BY 1
             )
             SELECT
                 (SELECT count(*) + coalesce(sum((coalesce(updates, 1) - 1) // {size}), 0)::BIGINT
@@ -193,11 +197,8 @@ class Changes:
             "all" if updates.full else "those",
         )
 
-    def _table(self, name: str) -> str:
-        return f"{self._schema}.{name}"
-
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, list(parameters)).fetchall()
+        return self.connection.execute(sql, list(parameters)).fetchall()
 
 
 def read_state(pipeline: dlt.Pipeline, source: str) -> Mapping[str, Mapping[str, Any]]:

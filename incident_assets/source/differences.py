@@ -6,7 +6,6 @@ every listing. The loading itself is dlt's; which rows a listing has is the list
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
@@ -33,7 +32,7 @@ def read_spool(files: Iterable[SpooledFile]) -> str:
 
 
 def write_changed(
-    connection: duckdb.DuckDBPyConnection, table: str, listing: Listing, target: Path
+    connection: duckdb.DuckDBPyConnection, table: str, listing: Listing
 ) -> SpooledFile:
     """Write the rows of a listing that its table does not hold as they are into one file.
 
@@ -54,6 +53,7 @@ def write_changed(
                     GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
             ) AS same ON listed.id = same.id"""
+    target = listing.folder / f"{listing.name}.changed.parquet"
     place = str(target).replace("'", "''")
     connection.execute(f"COPY ({changed}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
     with pq.ParquetFile(target) as written:

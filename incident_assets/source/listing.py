@@ -60,6 +60,7 @@ class Listing:
 
     def __init__(self, endpoint: Endpoint, folder: Path):
         self.endpoint = endpoint
+        self.folder = folder
         self.full = True
         self.reader = PageReader(endpoint)
         self.requests = 0
@@ -73,7 +74,6 @@ class Listing:
         self.waiting_until = 0.0
         self._started: float | None = None
         self._ended: float | None = None
-        self._folder = folder
         self._lock = threading.Lock()
         self._cursors: set[tuple[str, str]] = set()
         self._walks_left = len(endpoint.variants)
@@ -193,7 +193,7 @@ class Listing:
             ended.append(_drop_rows(file, stale) if stale else file)
         if not ended:
             schema = build_schema(build_columns(self.endpoint))
-            path = self._folder / f"{self.name}.empty.parquet"
+            path = self.folder / f"{self.name}.empty.parquet"
             pq.write_table(schema.empty_table(), path)
             ended.append(SpooledFile(path, 0, schema))
         self.files = ended
@@ -215,7 +215,7 @@ class Listing:
         if self._writer is not None and self._writer.schema != table.schema:
             self._close()
         if self._writer is None:
-            path = self._folder / f"{self.name}.{len(self._files)}.parquet"
+            path = self.folder / f"{self.name}.{len(self._files)}.parquet"
             self._file = path.open("wb")
             self._writer = pq.ParquetWriter(self._file, table.schema, compression="none")
             self._files.append(SpooledFile(path, 0, table.schema))

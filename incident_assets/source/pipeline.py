@@ -88,9 +88,6 @@ class HandOver:
     from; the transport has spooled its rows already.
     """
 
-    connection: duckdb.DuckDBPyConnection
-    schema: str
-    folder: Path
     changes: Changes
     listing: Listing
 
@@ -98,13 +95,13 @@ class HandOver:
         return self._import_changed() if item.response.last else None
 
     def _import_changed(self) -> Iterator[Any]:
-        listing, table = self.listing, f"{self.schema}.{self.listing.name}"
+        listing, connection = self.listing, self.changes.connection
+        table = self.changes.table(listing.name)
         listing.load_id = dlt.current.load_package_state()["load_id"]
         listing.end()
         release_memory()
         self.changes.settle(listing)
-        target = self.folder / f"{listing.name}.changed.parquet"
-        file = write_changed(self.connection, table, listing, target)
+        file = write_changed(connection, table, listing)
         listing.changed = file.rows
         pinned = build_columns(listing.endpoint)
         names = {column.name for column in pinned}
@@ -112,7 +109,7 @@ class HandOver:
         # Into an empty table one file goes at once and whole; a merge would write rows twice.
         hints = dlt.mark.make_hints(
             columns=build_hints([*pinned, *extra]),
-            write_disposition="merge" if has_rows(self.connection, table) else "append",
+            write_disposition="merge" if has_rows(connection, table) else "append",
         )
         marked = dlt.mark.with_file_import(str(file.path), "parquet", file.rows, hints=hints)
         # Without an item dlt would drop the mark; this one has no rows and no file of its own.
@@ -133,15 +130,9 @@ def build_hints(columns: Iterable[Column]) -> dict[str, Any]:
     }
 
 
-def build_source(
-    settings: Settings,
-    connection: duckdb.DuckDBPyConnection,
-    schema: str,
-    folder: Path,
-    listings: Mapping[str, Listing],
-    changes: Changes,
-) -> Any:
-    """Return the dlt source that walks these listings, fetching several at a time."""
+def build_source(settings: Settings, changes: Changes) -> Any:
+    """Return the dlt source that walks the listings, fetching several at a time."""
+    listings = changes.listings
     session = build_session(settings, listings.values())
     updates = listings.get(UPDATES)
     by_incident = [updates] if updates is not None and not updates.full else []
@@ -162,7 +153,7 @@ def build_source(
     for name, listing in listings.items():
         resource = source.resources[name]
         resource.apply_hints(columns=build_hints(build_columns(listing.endpoint)))
-        resource.add_step(HandOver(connection, schema, folder, changes, listing))
+        resource.add_step(HandOver(changes, listing))
     return source
 
 

@@ -201,7 +201,7 @@ def open_sync(
                     schema=schema,
                     connection=connection,
                     listings=listings,
-                    source=build_source(settings, connection, schema, folder, listings, plan),
+                    source=build_source(settings, plan),
                     pipeline=pipeline,
                 )
 

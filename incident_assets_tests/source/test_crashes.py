@@ -48,6 +48,7 @@ class Tally:
             "incidents.duckdb",
             "incidents.duckdb.lock",
             "incidents.published.duckdb",
+            "incidents.report.html",
         }
 
     def __str__(self) -> str:
