@@ -25,23 +25,27 @@ WITH parsed AS (
     WHERE _deleted_at IS NULL
 ),
 
+happened AS (
+    SELECT incident_id, unnest(moments) AS moment, occurred_at
+    FROM incident_analytics.fct_incident_timestamp
+),
+
 moment AS (
     SELECT
         incident_id,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'reported')) AS reported_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'accepted')) AS accepted_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'declined')) AS declined_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'merged')) AS merged_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'canceled')) AS canceled_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'resolved')) AS resolved_at,
-        min(occurred_at)
-            FILTER (WHERE list_contains(moments, 'impact_started')) AS impact_started_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'identified')) AS identified_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'fixed')) AS fixed_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'documented')) AS documented_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'reviewed')) AS reviewed_at,
-        min(occurred_at) FILTER (WHERE list_contains(moments, 'closed')) AS closed_at
-    FROM incident_analytics.fct_incident_timestamp
+        min(occurred_at) FILTER (WHERE moment = 'reported') AS reported_at,
+        min(occurred_at) FILTER (WHERE moment = 'accepted') AS accepted_at,
+        min(occurred_at) FILTER (WHERE moment = 'declined') AS declined_at,
+        min(occurred_at) FILTER (WHERE moment = 'merged') AS merged_at,
+        min(occurred_at) FILTER (WHERE moment = 'canceled') AS canceled_at,
+        min(occurred_at) FILTER (WHERE moment = 'resolved') AS resolved_at,
+        min(occurred_at) FILTER (WHERE moment = 'impact_started') AS impact_started_at,
+        min(occurred_at) FILTER (WHERE moment = 'identified') AS identified_at,
+        min(occurred_at) FILTER (WHERE moment = 'fixed') AS fixed_at,
+        min(occurred_at) FILTER (WHERE moment = 'documented') AS documented_at,
+        min(occurred_at) FILTER (WHERE moment = 'reviewed') AS reviewed_at,
+        min(occurred_at) FILTER (WHERE moment = 'closed') AS closed_at
+    FROM happened
     GROUP BY incident_id
 ),
 

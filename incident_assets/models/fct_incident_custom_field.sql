@@ -19,15 +19,12 @@ WITH parsed AS (
 ),
 
 placed AS (
-    SELECT id, generate_subscripts(entries, 1) AS place, unnest(entries) AS entry
+    SELECT
+        id,
+        list_transform(entries, lambda entry: entry.custom_field.id) AS fields,
+        generate_subscripts(entries, 1) AS place,
+        unnest(entries) AS entry
     FROM parsed
-),
-
-latest AS (
-    SELECT id, arg_max(entry, place) AS entry
-    FROM placed
-    WHERE entry.custom_field.id IS NOT NULL
-    GROUP BY id, entry.custom_field.id
 ),
 
 listed AS (
@@ -36,7 +33,10 @@ listed AS (
         entry.custom_field AS field,
         generate_subscripts(entry.values, 1) AS position,
         unnest(entry.values) AS chosen
-    FROM latest
+    FROM placed
+    WHERE
+        entry.custom_field.id IS NOT NULL
+        AND NOT list_contains(fields[place + 1:], entry.custom_field.id)
 )
 
 SELECT

@@ -14,11 +14,12 @@ WITH parsed AS (
     WHERE _deleted_at IS NULL
 )
 
-SELECT DISTINCT
+SELECT
     id AS incident_id, -- Incident
     entry.role.id AS role_id, -- Identifier of the role
-    entry.role.name AS role, -- Name of the role, as the incident shows it
-    entry.role.role_type AS role_type, -- lead, reporter or custom
+    min(entry.role.name) AS role, -- Name of the role, as the incident shows it
+    min(entry.role.role_type) AS role_type, -- lead, reporter or custom
     entry.assignee.id AS user_id -- User who holds the role
 FROM parsed
 WHERE entry.role.id IS NOT NULL AND entry.assignee.id IS NOT NULL
+GROUP BY id, entry.role.id, entry.assignee.id

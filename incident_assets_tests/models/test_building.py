@@ -86,6 +86,19 @@ def test_of_a_custom_field_that_is_listed_twice_the_last_entry_counts(raw: Path)
     }
 
 
+def test_a_role_that_is_named_in_two_ways_is_held_once(raw: Path) -> None:
+    held = [
+        {"role": {"id": "R", "name": name, "role_type": "lead"}, "assignee": {"id": "U"}}
+        for name in ("Lead", "Incident lead")
+    ]
+    execute(
+        raw, f"UPDATE incident_api.incidents SET incident_role_assignments = '{json.dumps(held)}'"
+    )
+    assert build_all(raw)["fct_role_assignment"].grain.passed
+    roles = read_model("fct_role_assignment", raw).values()
+    assert {row["role"] for row in roles} == {"Incident lead"} and len(roles) == 60
+
+
 def test_names_are_only_ever_text(raw: Path) -> None:
     names = ("<script>alert(1)</script>", "![](http://example.com/x)", "'; DROP TABLE x; --")
     for name in names:
