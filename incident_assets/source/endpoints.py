@@ -90,7 +90,7 @@ UPDATED = instant("updated_at", "When it was last changed")
 LOADER_COLUMNS = (
     Column("_rescued", "json", "Values that could not stand in their own column, by field name"),
     instant("_deleted_at", "When a full listing first missed this row, empty while it is live"),
-    Column("_dlt_load_id", "text", "Load package that last wrote this row", nullable=False),
+    Column("_dlt_load_id", "text", "Load package that last saw this row", nullable=False),
 )
 
 # The API leaves all but the first two modes out of its lists unless they are asked for.
