@@ -16,6 +16,7 @@ from incident_assets.source.listing import Listing, SpooledFile
 
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_dlt_load_id")
+SPARE = 0.1  # share of a table's rows in the file that were replaced, above which it is compacted
 
 
 def has_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
@@ -113,11 +114,38 @@ def swap_tables(
                 f"SELECT count(*) FROM {old} AS old ANTI JOIN {new} AS new USING (id)"
             ).fetchone()
             dropped[listing.name] = gone[0] if gone else 0
-        columns = (*listing.endpoint.columns, *LOADER_COLUMNS)
-        connection.execute(f"CREATE OR REPLACE TABLE {old} AS FROM {new}")
-        for name in (column.name for column in columns if not column.nullable):
-            connection.execute(f'ALTER TABLE {old} ALTER COLUMN "{name}" SET NOT NULL')
+        _write_anew(connection, old, new, listing)
     connection.execute(f"INSERT INTO {schema}._dlt_loads BY NAME FROM {fresh}._dlt_loads")
     # dlt would believe the old columns to be there still; without these it looks for itself.
     connection.execute(f"DELETE FROM {schema}._dlt_version")
     return dropped
+
+
+def compact_table(
+    connection: duckdb.DuckDBPyConnection, schema: str, listings: Iterable[Listing]
+) -> None:
+    """Write the table with the largest share of replaced rows anew, if that is above SPARE.
+
+    Part of the caller's transaction. DuckDB keeps such rows in the file, since it gives room back
+    by row groups, and most of our tables are one. One table, since each is there twice meanwhile.
+    """
+    shares = {}
+    for listing in listings:
+        if listing.whole:
+            rows, written = connection.execute(
+                f"SELECT count(*), coalesce(max(rowid), 0) + 1 FROM {schema}.{listing.name}"
+            ).fetchone() or (0, 0)
+            shares[(written - rows) / written] = listing
+    share = max(shares, default=0)
+    if share > SPARE:
+        table = f"{schema}.{shares[share].name}"
+        _write_anew(connection, table, table, shares[share])
+
+
+def _write_anew(
+    connection: duckdb.DuckDBPyConnection, table: str, source: str, listing: Listing
+) -> None:
+    columns = (*listing.endpoint.columns, *LOADER_COLUMNS)
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {source}")
+    for name in (column.name for column in columns if not column.nullable):
+        connection.execute(f'ALTER TABLE {table} ALTER COLUMN "{name}" SET NOT NULL')

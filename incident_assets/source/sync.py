@@ -26,7 +26,7 @@ from incident_assets.source.database import (
     has_table,
     open_database,
 )
-from incident_assets.source.differences import stamp_rows, swap_tables
+from incident_assets.source.differences import compact_table, stamp_rows, swap_tables
 from incident_assets.source.endpoints import ENDPOINTS, find_endpoint
 from incident_assets.source.keys import resolve_key
 from incident_assets.source.listing import Failure, Listing
@@ -110,6 +110,7 @@ class Sync:
         if self.schema != RAW_SCHEMA:
             dropped = swap_tables(self.connection, self.schema, RAW_SCHEMA, listings)
         outcomes = [self._judge(listing, dropped.get(listing.name, 0)) for listing in listings]
+        compact_table(self.connection, RAW_SCHEMA, listings)
         run = {
             "run_id": self.run_id,
             "started_at": self.started,

@@ -169,6 +169,24 @@ def test_a_first_sync_is_remembered_whichever_listing_ends_first(
     assert_same_as_upstream(api, *LIVE)
 
 
+def test_rows_that_were_replaced_do_not_fill_the_file(
+    api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    query = "SELECT max(rowid) + 1 AS written, count(*) AS live FROM incident_api.incidents"
+    for name in ("first", "second", "third"):
+        for row in api.rows("incidents")[:6]:
+            api.change("incidents", row["id"], name=name)
+        sync_changes()
+        (found,) = read_rows(query)
+        assert found["written"] <= found["live"] * 1.12
+    assert_same_as_upstream(api, *LIVE)
+    (column,) = read_rows(
+        "SELECT is_nullable FROM information_schema.columns WHERE table_schema = 'incident_api' "
+        "AND table_name = 'incidents' AND column_name = 'id'"
+    )
+    assert column["is_nullable"] == "NO"
+
+
 def test_every_mode_and_category_is_asked_for_by_date(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:
