@@ -10,6 +10,8 @@ import dlt
 import duckdb
 from dlt.common.configuration import configspec
 from dlt.common.destination import DestinationCapabilitiesContext
+
+# dlt exports its destinations, but not what they are configured by.
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 
 
