@@ -5,14 +5,14 @@ Measured instead of `sync_all`, so that models and reports to come do not move t
 
 import dagster as dg
 
-from incident_assets import definitions
+from incident_assets.build import build_definitions
 from incident_assets.checks.per_resource import FRESHNESS_KEYS
 
 raw = dg.AssetSelection.groups("live", "reference")
 operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/published_copy")
 
 defs = dg.Definitions.merge(
-    definitions.defs,
+    build_definitions(),
     dg.Definitions(
         jobs=[
             dg.define_asset_job("thirteen", raw.without_checks()),

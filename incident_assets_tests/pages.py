@@ -134,7 +134,7 @@ def _render_model(model: Model) -> str:
     ]
     for column in model.columns:
         origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
-        fields = sorted({f"{x.table}.{x.column}".lstrip(".") for x in origins})
+        fields = sorted({origin.label for origin in origins})
         cells = (column.name, column.type, column.description, ", ".join(fields))
         lines[-1] += f"\n| {' | '.join(cells)} |"
     return "\n\n".join(lines) + "\n"

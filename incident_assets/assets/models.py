@@ -141,14 +141,13 @@ def write_lineage(model: Model) -> str:
     """
     lines = ["| column | made from | API fields and settings behind it |", "|---|---|---|"]
     for column in model.columns:
-        origins = {origin for source in column.sources for origin in find_origins(source)}
+        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
         lines.append(f"| {column.name} | {_list(column.sources)} | {_list(origins)} |")
     return "\n".join(lines)
 
 
 def _list(sources: Iterable[Source]) -> str:
-    names = (".".join(filter(None, (s.table, s.column))) for s in sources)
-    return ", ".join(f"`{name}`" for name in sorted(names))
+    return ", ".join(f"`{label}`" for label in sorted(source.label for source in sources))
 
 
 def _is_asset(schema: str) -> bool:

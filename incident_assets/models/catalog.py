@@ -37,6 +37,11 @@ class Source(NamedTuple):
     table: str
     column: str
 
+    @property
+    def label(self) -> str:
+        """Its name without the schema: `table.column`, or the constant as SQL has it."""
+        return ".".join(filter(None, (self.table, self.column)))
+
 
 @dataclass(frozen=True)
 class ModelColumn:
@@ -110,6 +115,7 @@ def read_models() -> Mapping[str, Model]:
     return models
 
 
+@cache
 def find_origins(source: Source) -> frozenset[Source]:
     """Return the raw columns, settings and constants a column goes back to, through all models."""
     if source.schema != MODEL_SCHEMA:

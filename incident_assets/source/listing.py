@@ -169,7 +169,8 @@ class Listing:
                     if (stale := self._row_of.get(identifier)) is not None:
                         self._stale.add(stale)
                     self._row_of[identifier] = number
-            self._row_of.update(rows)
+            else:
+                self._row_of.update(rows)
             self._spooled += len(page.ids)
             self._waiting.extend(page.items)
             self._waiting_bytes += page.size

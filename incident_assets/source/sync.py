@@ -189,8 +189,8 @@ def open_sync(
             wanted = [endpoint.name for endpoint in ENDPOINTS if endpoint.name in set(names)]
             listings = {name: Listing(find_endpoint(name), folder) for name in wanted}
             pipeline = build_pipeline(connection, schema, folder / "dlt")
-            known = read_state(pipeline, RAW_SCHEMA)
-            plan = Changes(connection, schema, listings, known if changes else {}, started)
+            known = read_state(pipeline, RAW_SCHEMA) if changes else {}
+            plan = Changes(connection, schema, listings, known, started)
             with (
                 _discarding(listings.values()),
                 explain_storage_failures(path),
@@ -304,8 +304,5 @@ def run_sync(
 ) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
     with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh, watch) as sync:
-        # Its `run` would ask the database once more what was remembered.
-        sync.pipeline.extract(sync.source, loader_file_format="parquet")
-        sync.pipeline.normalize()
-        sync.pipeline.load()
+        sync.pipeline.run(sync.source, loader_file_format="parquet")
         return sync.conclude()
