@@ -35,7 +35,7 @@ ui: $(VENV)/.ready  ## Open the UI on your own settings (.env)
 	@$(BIN)/dg dev
 
 check: $(VENV)/.ready  ## Say whether your account, key and database are ready
-	@$(BIN)/python -m incident_assets.source --check
+	@$(BIN)/python -m incident_assets --check
 
 test: $(VENV)/.ready  ## Run the tests
 	@$(PYTEST) $(TESTS)

@@ -13,7 +13,7 @@ from typing import Any
 import dlt
 from dlt.sources.rest_api import rest_api_source
 
-from incident_assets.source.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 
 
 def build_config(base_url: str, key: str) -> Any:

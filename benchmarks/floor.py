@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import duckdb
 import orjson
 
-from incident_assets.source.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 
 SQL_TYPES = {
     "text": "VARCHAR",

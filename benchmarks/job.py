@@ -6,7 +6,7 @@ Measured instead of `sync_all`, so that models and reports to come do not move t
 import dagster as dg
 
 from incident_assets.build import build_definitions
-from incident_assets.checks.per_resource import FRESHNESS_KEYS
+from incident_assets.defs.checks import FRESHNESS_KEYS
 
 raw = dg.AssetSelection.groups("live", "reference")
 operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/published_copy")

@@ -15,9 +15,9 @@ from typing import Any
 import dlt
 
 from benchmarks.serving import serve
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import read_settings
-from incident_assets.source.endpoints import ENDPOINTS
-from incident_assets.source.sync import run_sync
+from incident_assets.sync.run import run_sync
 
 Result = dict[str, Any]
 
@@ -46,8 +46,8 @@ def time_sync(names: Sequence[str], changes: bool = False) -> Result:
 
 def time_checks() -> Result:
     """Run every check of every resource, the database opened once per resource as the ops do."""
-    from incident_assets.checks.per_resource import FUNCTIONS
-    from incident_assets.source.database import open_database
+    from incident_assets.defs.checks import FUNCTIONS
+    from incident_assets.warehouse.file import open_database
 
     settings = read_settings()
     steps = {}

@@ -10,19 +10,19 @@ from typing import Any
 import dagster as dg
 from dagster_dlt import DagsterDltResource
 
-from incident_assets.alerts import build_alerts
-from incident_assets.assets.ingestion import build_ingestion
-from incident_assets.assets.models import build_models
-from incident_assets.assets.publish import build_published_copy
-from incident_assets.assets.report import build_report_asset
-from incident_assets.assets.translator import API_KEY
-from incident_assets.checks.outcome import build_outcome_check
-from incident_assets.checks.per_resource import build_resource_checks
-from incident_assets.jobs import build_jobs
-from incident_assets.resources.api import ApiResource
-from incident_assets.resources.duckdb import DuckDBIOManager, DuckDBResource
-from incident_assets.schedules import build_schedules
-from incident_assets.source.telemetry import opt_out
+from incident_assets.defs.alerts import build_alerts
+from incident_assets.defs.api import ApiResource
+from incident_assets.defs.checks import build_resource_checks
+from incident_assets.defs.duckdb import DuckDBIOManager, DuckDBResource
+from incident_assets.defs.ingestion import build_ingestion
+from incident_assets.defs.jobs import build_jobs
+from incident_assets.defs.models import build_models
+from incident_assets.defs.outcome import build_outcome_check
+from incident_assets.defs.publish import build_published_copy
+from incident_assets.defs.report import build_report_asset
+from incident_assets.defs.schedules import build_schedules
+from incident_assets.defs.translator import API_KEY
+from incident_assets.sync.telemetry import opt_out
 
 
 def build_definitions(

@@ -18,14 +18,14 @@ import dagster as dg
 import duckdb
 import pytest
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.build import build_definitions
-from incident_assets.checks.per_resource import FRESHNESS_KEYS
+from incident_assets.defs.checks import FRESHNESS_KEYS
 from incident_assets.demo.account import Account, generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
-from incident_assets.source.endpoints import ENDPOINTS
-from incident_assets.source.sync import Outcome, run_sync
-from incident_assets.source.terminal import format_table
+from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.sync.terminal import format_table
 from incident_assets_tests.pages import collect_rows
 
 # The shim's own test needs the extra; everything else runs with and without it.
@@ -189,7 +189,7 @@ def hold_database(path: Path) -> Iterator[int]:
     """Keep a database open in another process, whose number is given."""
     hold = (
         "import sys; from pathlib import Path\n"
-        "from incident_assets.source.database import open_database\n"
+        "from incident_assets.warehouse.file import open_database\n"
         f"with open_database(Path({str(path)!r}), 1, 'nightly sync'):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )

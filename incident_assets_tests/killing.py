@@ -24,9 +24,9 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from incident_assets.build import build_definitions
 from incident_assets.models import building
-from incident_assets.source import publishing
-from incident_assets.source.listing import Listing
-from incident_assets.source.sync import Sync
+from incident_assets.sync.listing import Listing
+from incident_assets.sync.run import Sync
+from incident_assets.warehouse import publishing
 
 FORKS = multiprocessing.get_context("forkserver")
 # The server sees installed packages only, and says nothing about others.

@@ -12,7 +12,7 @@ import pytest
 from incident_assets.models.building import Built, build_model
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
-from incident_assets.source.database import open_database
+from incident_assets.warehouse.file import open_database
 from incident_assets_tests.conftest import read_rows
 
 

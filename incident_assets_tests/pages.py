@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import incident_assets_tests
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.checks.freshness import fail_window, warn_window
-from incident_assets.checks.per_resource import CHECKS
+from incident_assets.defs.checks import CHECKS
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
     Model,
@@ -20,7 +21,6 @@ from incident_assets.models.catalog import (
     find_origins,
     read_models,
 )
-from incident_assets.source.endpoints import ENDPOINTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 RELIABILITY = """\
@@ -43,7 +43,7 @@ Every model has the check `grain`: its key is never empty and never there twice.
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
 it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.
 
-Made from `incident_assets/checks/per_resource.py` (`python -m incident_assets_tests.pages`).
+Made from `incident_assets/defs/checks.py` (`python -m incident_assets_tests.pages`).
 
 """
 METRICS = """\
@@ -55,7 +55,7 @@ in one transaction; its columns are in the UI too, and under `column lineage` wh
 from. One figure, row by row:
 
 ```sh
-.venv/bin/python -m incident_assets.explain mart_incident_weekly mttr_median \\
+.venv/bin/python -m incident_assets.models.explain mart_incident_weekly mttr_median \\
   --week 2026-W40 --severity Major
 ```
 

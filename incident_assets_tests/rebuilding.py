@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from incident_assets.source.endpoints import LOADER_COLUMNS, Endpoint
+from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 
 LOADERS = {column.name for column in LOADER_COLUMNS}
 

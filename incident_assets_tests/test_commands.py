@@ -39,12 +39,12 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
 
 
 def test_check_says_what_is_ready(api: DemoApi) -> None:
-    result = run_command("incident_assets.source", "--check")
+    result = run_command("incident_assets", "--check")
     assert result.returncode == 0, result.stdout
     assert api.account.identity["name"] in result.stdout and "INCIDENT_API_KEY" in result.stdout
     assert not Path("data").exists()
     api.forbid("workflows")
-    result = run_command("incident_assets.source", "--check")
+    result = run_command("incident_assets", "--check")
     assert result.returncode == 1 and "workflows.view" in result.stdout
     assert KEY not in result.stdout + result.stderr
 
@@ -52,7 +52,7 @@ def test_check_says_what_is_ready(api: DemoApi) -> None:
 def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
     Path(".env").write_text(f"INCIDENT_API_BASE_URL={api.url}\nINCIDENT_API_KEY={KEY}\n")
     result = run_command(
-        "incident_assets.source",
+        "incident_assets",
         "--select",
         "users",
         environment={"INCIDENT_API_BASE_URL": "https://dead.invalid"},
@@ -62,7 +62,7 @@ def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
 
 
 def test_no_telemetry_and_no_home_is_written(api: DemoApi) -> None:
-    assert run_command("incident_assets.source", "--select", "users").returncode == 0
+    assert run_command("incident_assets", "--select", "users").returncode == 0
     assert not list(Path(os.environ["HOME"]).rglob("*"))
 
 

@@ -3,12 +3,12 @@
 import dagster as dg
 import pytest
 
-from incident_assets.assets.models import model_key
-from incident_assets.assets.translator import API_KEY, raw_key
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.rows import build_columns
 from incident_assets.build import build_definitions
+from incident_assets.defs.models import model_key
+from incident_assets.defs.translator import API_KEY, raw_key
 from incident_assets.models.catalog import read_models
-from incident_assets.source.endpoints import ENDPOINTS, Endpoint
-from incident_assets.source.tables import build_columns
 from incident_assets_tests.conftest import NAMES, run_command
 
 JOBS = {
@@ -82,7 +82,7 @@ def test_each_job_has_a_schedule_that_is_off(job: str) -> None:
 
 
 def test_the_source_loads_without_dagster() -> None:
-    code = "import sys; import incident_assets.source.sync; print('dagster' in sys.modules)"
+    code = "import sys; import incident_assets.sync.run; print('dagster' in sys.modules)"
     import subprocess
 
     result = subprocess.run([__import__("sys").executable, "-c", code], capture_output=True)

@@ -6,6 +6,7 @@ something that reports may rely on.
 
 import duckdb
 
+from incident_assets.api.endpoints import LOADER_COLUMNS, ColumnType, Endpoint
 from incident_assets.checks.finding import (
     NEVER_LOADED,
     SAMPLE,
@@ -13,8 +14,7 @@ from incident_assets.checks.finding import (
     has_loaded,
     read_path,
 )
-from incident_assets.source.endpoints import LOADER_COLUMNS, ColumnType, Endpoint
-from incident_assets.source.pipeline import RAW_SCHEMA
+from incident_assets.sync.load import RAW_SCHEMA
 
 DUCKDB_TYPES: dict[ColumnType, str] = {
     "text": "VARCHAR",

@@ -10,10 +10,10 @@ from typing import Literal
 
 import duckdb
 
-from incident_assets.source.database import has_table
-from incident_assets.source.endpoints import Endpoint
-from incident_assets.source.pipeline import RAW_SCHEMA
-from incident_assets.source.sync import LOG_SCHEMA
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.sync.run import LOG_SCHEMA
+from incident_assets.warehouse.file import has_table
 
 SAMPLE = 5  # ids shown of what is wrong
 

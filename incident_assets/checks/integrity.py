@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import duckdb
 
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.finding import (
     NEVER_LOADED,
     SAMPLE,
@@ -16,9 +17,8 @@ from incident_assets.checks.finding import (
     has_loaded,
     read_path,
 )
-from incident_assets.source.database import has_table
-from incident_assets.source.endpoints import Endpoint
-from incident_assets.source.pipeline import RAW_SCHEMA
+from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.file import has_table
 
 PAST = ("created_at", "updated_at", "completed_at")
 

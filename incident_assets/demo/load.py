@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.demo.place import (
     DATABASE,
     build_environment,
@@ -16,8 +17,7 @@ from incident_assets.demo.place import (
 )
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
-from incident_assets.source.endpoints import ENDPOINTS
-from incident_assets.source.terminal import format_table
+from incident_assets.sync.terminal import format_table
 
 INCIDENTS = 1000
 JOB = ["job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all"]

@@ -13,7 +13,7 @@ from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
 from incident_assets.models.mappings import register_settings
 from incident_assets.settings import Settings
-from incident_assets.source.database import has_table
+from incident_assets.warehouse.file import has_table
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
+from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.checks.contract import DUCKDB_TYPES
 from incident_assets.models.mappings import SETTINGS, register_settings
 from incident_assets.settings import Settings
-from incident_assets.source.endpoints import ENDPOINTS, LOADER_COLUMNS
-from incident_assets.source.pipeline import RAW_SCHEMA
+from incident_assets.sync.load import RAW_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables

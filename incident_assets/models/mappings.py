@@ -12,11 +12,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from incident_assets.api.endpoints import STATUS_CATEGORIES
+from incident_assets.api.key import clean_text
 from incident_assets.settings import SettingError, Settings
-from incident_assets.source.database import has_table
-from incident_assets.source.endpoints import STATUS_CATEGORIES
-from incident_assets.source.keys import clean_text
-from incident_assets.source.pipeline import RAW_SCHEMA
+from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.file import has_table
 
 # Moments of fct_incident and the names that their timestamps usually have.
 MOMENTS = {

@@ -12,16 +12,16 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.build import build_definitions
 from incident_assets.checks.finding import Finding
-from incident_assets.checks.per_resource import AFTER_LOAD, CHECKS, FUNCTIONS
+from incident_assets.defs.checks import AFTER_LOAD, CHECKS, FUNCTIONS
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
-from incident_assets.source.endpoints import ENDPOINTS, Endpoint
-from incident_assets.source.publishing import publish_database
-from incident_assets.source.sync import Sync
+from incident_assets.sync.run import Sync
+from incident_assets.warehouse.publishing import publish_database
 from incident_assets_tests.conftest import NAMES, hold_database
 
 DATABASE = "data/incidents.duckdb"

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
 from incident_assets.settings import SettingError, Settings
-from incident_assets.source.endpoints import ENDPOINTS
 from incident_assets_tests.modelling import build_all, read_model
 
 # Each stands once in each JSON column of each table.

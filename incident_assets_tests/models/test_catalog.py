@@ -2,6 +2,8 @@
 
 import pytest
 
+from incident_assets.api.endpoints import find_endpoint
+from incident_assets.api.rows import build_columns
 from incident_assets.models.catalog import (
     CONSTANT,
     MODEL_SCHEMA,
@@ -12,9 +14,7 @@ from incident_assets.models.catalog import (
     read_models,
 )
 from incident_assets.models.mappings import SETTINGS
-from incident_assets.source.endpoints import find_endpoint
-from incident_assets.source.pipeline import RAW_SCHEMA
-from incident_assets.source.tables import build_columns
+from incident_assets.sync.load import RAW_SCHEMA
 
 NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "

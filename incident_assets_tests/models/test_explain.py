@@ -5,8 +5,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from incident_assets.explain import EXPLAINERS, Unknown, explain
 from incident_assets.models.catalog import read_models
+from incident_assets.models.explain import EXPLAINERS, Unknown, explain
 from incident_assets_tests.conftest import run_command
 from incident_assets_tests.modelling import build_all, make_near, read_model
 
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said_with_what_there_is(
 
 
 def test_the_command_prints_definition_sql_and_rows_in_printable_lines(raw: Path) -> None:
-    command = ("incident_assets.explain", "mart_time_in_status", "stays")
+    command = ("incident_assets.models.explain", "mart_time_in_status", "stays")
     assert run_command(*command).returncode == 2  # no models yet
     with duckdb.connect(str(raw)) as connection:
         connection.execute("UPDATE incident_api.incidents SET reference = 'INC\x1b[31m\n<script>'")

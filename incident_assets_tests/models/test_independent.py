@@ -15,7 +15,7 @@ import pytest
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
-from incident_assets.source.sync import run_sync
+from incident_assets.sync.run import run_sync
 from incident_assets_tests.conftest import KEY, NAMES
 from incident_assets_tests.modelling import build_all, make_near, read_model
 

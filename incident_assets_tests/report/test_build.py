@@ -193,7 +193,7 @@ def test_a_failed_write_keeps_the_page_of_before(monkeypatch: pytest.MonkeyPatch
 def test_nothing_is_left_in_home_and_definitions_stay_light() -> None:
     code = """
 import sys
-from incident_assets.assets.report import build_report_asset
+from incident_assets.defs.report import build_report_asset
 build_report_asset()
 assert not {"matplotlib", "PIL"} & set(sys.modules)
 from incident_assets.report.build import build_report

@@ -1,0 +1,253 @@
+"""API objects to typed Arrow tables.
+
+One rule decides every cell (rule 1 of the data): a value that fits its pinned type stands in its
+column; what does not stands under its field's name in `_rescued`, and nothing is lost.
+
+There are two ways to a table. Objects that are what the contract says are decoded straight into
+rows of a type made for them, whose nested values stay the JSON text they came as: nothing in them
+becomes a Python object. Anything else is parsed whole, and each value is looked at. Fetching,
+spooling and loading are elsewhere.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import pyarrow as pa
+
+from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
+from incident_assets.api.exact_json import dump_json, is_storable, parse_json
+
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    "text": pa.string(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "json": pa.string(),
+}
+# JSON types that may stand in a column; null always may, and JSON columns take anything.
+PYTHON_TYPES: Mapping[ColumnType, set[type]] = {
+    "text": {str, type(None)},
+    "bigint": {int, type(None)},
+    "double": {int, float, type(None)},
+    "bool": {bool, type(None)},
+    "timestamp": {str, type(None)},
+}
+# How a field is decoded. A double stays text, so that no digit is rounded away unseen.
+ABSENT = msgspec.Raw(b"")
+DECODED: Mapping[ColumnType, tuple[Any, Any]] = {
+    "text": (str | None, None),
+    "bigint": (int | None, None),
+    "double": (msgspec.Raw, ABSENT),
+    "bool": (bool | None, None),
+    "timestamp": (str | None, None),
+    "json": (msgspec.Raw, ABSENT),
+}
+EMPTY = (b"", b"null")
+EXACT_DIGITS = 16  # a double of so many characters holds every one of them
+# dlt turns any other name into a different one, and a leading underscore is the loader's.
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+LONGEST_COLUMN_NAME = 63
+
+_FRACTION = re.compile(r"(\.\d{6})(\d+)")
+
+
+def build_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Return the Arrow schema of these columns, in their order."""
+    return pa.schema([pa.field(c.name, ARROW_TYPES[c.type], nullable=c.nullable) for c in columns])
+
+
+def build_columns(endpoint: Endpoint, extra: Sequence[str] = ()) -> list[Column]:
+    """Return all columns of a raw table: pinned, then `extra` fields as JSON, then the loader's."""
+    unknown = [Column(name, "json", "Not known to the table of resources") for name in extra]
+    return [*endpoint.columns, *unknown, *LOADER_COLUMNS]
+
+
+class Row(msgspec.Struct, gc=False):
+    """An object of the API that is what the contract says; its other fields are a subclass's."""
+
+    id: str
+
+
+def build_row_type(endpoint: Endpoint, extra: Sequence[str] = ()) -> type[Row]:
+    """Return the type of rows with the pinned columns and `extra` fields, in their order.
+
+    A decoder refuses objects with other fields or with values of another type.
+    """
+    fields = _build_fields(endpoint, extra)[1:]
+    return cast(
+        type[Row],
+        msgspec.defstruct(
+            endpoint.name,
+            [(f"field_{n}", *DECODED[column.type]) for n, column in enumerate(fields)],
+            bases=(Row,),
+            # A field may be named like one of Python's words.
+            rename={f"field_{n}": column.name for n, column in enumerate(fields)},
+            forbid_unknown_fields=True,
+            gc=False,
+            kw_only=True,
+        ),
+    )
+
+
+def find_extra(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fields that the table does not know and that can be columns, sorted."""
+    taken = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
+    return sorted(name for name in set().union(*items) - taken if is_column_name(name))
+
+
+def build_table(endpoint: Endpoint, items: Sequence[Any], load_id: str) -> pa.Table:
+    """Return one typed row per item, in order; items are all Rows or all parsed objects.
+
+    Columns: the pinned ones, unknown fields in alphabetical order as JSON text, `_rescued` (JSON
+    text of an object, or null), `_deleted_at` (null), `_dlt_load_id`. Every item has a text `id`.
+    """
+    if items and isinstance(items[0], Row):
+        names = [field.encode_name for field in msgspec.structs.fields(items[0])]
+        extra = names[len(endpoint.columns) :]
+        try:
+            return _build_from_rows(endpoint, extra, items, load_id)
+        except (pa.ArrowInvalid, ValueError, OverflowError):
+            items = [_unpack(names, row) for row in items]
+    return _build_from_objects(endpoint, items, load_id)
+
+
+def _build_fields(endpoint: Endpoint, extra: Sequence[str]) -> list[Column]:
+    return build_columns(endpoint, extra)[: -len(LOADER_COLUMNS)]
+
+
+def _build_from_rows(
+    endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row], load_id: str
+) -> pa.Table:
+    fields = _build_fields(endpoint, extra)
+    values = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    arrays = [_read_cells(column, cells) for column, cells in zip(fields, values, strict=True)]
+    arrays += _build_loader_arrays([None] * len(rows), load_id)
+    return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
+
+
+def _read_cells(column: Column, values: Sequence[Any]) -> pa.Array:
+    if column.type == "json":
+        texts = [None if (text := bytes(raw)) in EMPTY else text for raw in values]
+        return pa.array(texts, pa.binary()).cast(pa.string())
+    if column.type == "double":
+        values = [_read_double(bytes(raw)) for raw in values]
+    return _cast(column, values)
+
+
+def _read_double(text: bytes) -> float | None:
+    if text in EMPTY:
+        return None
+    if len(text) > EXACT_DIGITS:
+        raise ValueError(text)
+    return float(text)
+
+
+def _unpack(names: Sequence[str], row: Row) -> dict[str, Any]:
+    """Return the parsed object that a row was decoded from."""
+    cells = zip(names, msgspec.structs.astuple(row), strict=True)
+    return {
+        name: parse_json(bytes(cell)) if isinstance(cell, msgspec.Raw) else cell
+        for name, cell in cells
+        if cell is not None and cell != ABSENT
+    }
+
+
+def _build_loader_arrays(rescued: Sequence[str | None], load_id: str) -> list[pa.Array]:
+    count = len(rescued)
+    return [
+        pa.array(rescued, pa.string()),
+        pa.nulls(count, ARROW_TYPES["timestamp"]),
+        pa.array([load_id] * count, pa.string()),
+    ]
+
+
+def _build_from_objects(
+    endpoint: Endpoint, items: Sequence[Mapping[str, Any]], load_id: str
+) -> pa.Table:
+    rescued: list[dict[str, Any]] = [{} for _ in items]
+    unknown = set().union(*items) - {column.name for column in endpoint.columns}
+    extra = find_extra(endpoint, items)
+    arrays = [
+        _build_array(column, [item.get(column.name) for item in items], rescued)
+        for column in _build_fields(endpoint, extra)
+    ]
+    for name in sorted(unknown.difference(extra)):
+        for item, spare in zip(items, rescued, strict=True):
+            if item.get(name) is not None:
+                spare[name] = item[name]
+    arrays += _build_loader_arrays(
+        [_dump_rescued(spare) if spare else None for spare in rescued], load_id
+    )
+    return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
+
+
+def is_column_name(name: str) -> bool:
+    """Whether a field of this name can be a column of the same name."""
+    return len(name) <= LONGEST_COLUMN_NAME and COLUMN_NAME.fullmatch(name) is not None
+
+
+def _dump_rescued(values: Mapping[str, Any]) -> str:
+    # What UTF-8 cannot hold is kept as escaped JSON text inside a string.
+    return dump_json(
+        {
+            name.encode("ascii", "backslashreplace").decode()
+            if not is_storable(name)
+            else name: value if is_storable(value) else json.dumps(value)
+            for name, value in values.items()
+        }
+    )
+
+
+def _build_array(column: Column, values: list[Any], rescued: list[dict[str, Any]]) -> pa.Array:
+    if column.type == "json":
+        texts = [None if value is None else dump_json(value) for value in values]
+        try:
+            return pa.array(texts, pa.string())
+        except UnicodeEncodeError:
+            return _build_slowly(column, values, rescued)
+    if set(map(type, values)) <= PYTHON_TYPES[column.type]:
+        try:
+            return _cast(column, values)
+        except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+            pass
+    return _build_slowly(column, values, rescued)
+
+
+def _cast(column: Column, values: Sequence[Any]) -> pa.Array:
+    if column.type == "timestamp":
+        return pa.array(values, pa.string()).cast(ARROW_TYPES["timestamp"])
+    return pa.array(values, ARROW_TYPES[column.type])
+
+
+def _build_slowly(column: Column, values: list[Any], rescued: list[dict[str, Any]]) -> pa.Array:
+    cells = []
+    for value, spare in zip(values, rescued, strict=True):
+        cell, whole = _fit(column, value)
+        if not whole:
+            spare[column.name] = value
+        cells.append(cell)
+    return pa.array(cells, ARROW_TYPES[column.type])
+
+
+def _fit(column: Column, value: Any) -> tuple[Any, bool]:
+    """Return what may stand in the cell, and whether that is all there is to the value."""
+    if value is None:
+        return None, True
+    if column.type == "json":
+        return (dump_json(value), True) if is_storable(value) else (None, False)
+    if type(value) not in PYTHON_TYPES[column.type]:
+        return None, False
+    whole = True
+    if column.type == "timestamp":
+        value = value.upper()  # RFC 3339 allows a lower-case t and z
+        if finer := _FRACTION.search(value):
+            whole = not finer[2].strip("0")
+            value = _FRACTION.sub(r"\1", value)
+    try:
+        return _cast(column, [value])[0].as_py(), whole
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+        return None, False

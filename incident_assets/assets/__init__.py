@@ -1,1 +1,0 @@
-"""The assets: thin Dagster wrappers around `incident_assets.source`."""

@@ -1,0 +1,60 @@
+"""The jobs: one per group of resources, one for everything, a full refresh, and freshness."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from incident_assets.defs.checks import FRESHNESS_KEYS
+from incident_assets.defs.report import NIGHTLY
+
+GROUPS = {
+    "sync_live": ("live",),
+    "sync_reference": ("reference",),
+    "sync_all": ("live", "reference"),
+}
+NIGHTLY_JOB = "sync_all"
+BY_CHANGES = "sync_live"
+
+
+def build_jobs() -> Sequence[Any]:
+    """Return the jobs.
+
+    Each sync job takes along what is built on its groups, the operations, and the checks of what
+    it loads; only the nightly one takes along what is tagged so. Freshness is not among them: it
+    has a job that needs neither key nor network.
+    """
+    freshness = dg.AssetSelection.checks(*FRESHNESS_KEYS)
+    nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
+    syncs = [
+        dg.define_asset_job(
+            name,
+            selection=(
+                dg.AssetSelection.groups(*groups).downstream()
+                | dg.AssetSelection.groups("operations")
+            )
+            - (freshness if name == NIGHTLY_JOB else freshness | nightly),
+            config=_configure(listing="changes") if name == BY_CHANGES else None,
+            description=f"Sync {' and '.join(groups)} resources and what is built on them.",
+        )
+        for name, groups in GROUPS.items()
+    ]
+    check = dg.define_asset_job(
+        "check_freshness",
+        selection=freshness,
+        description="Compare the age of every table with its cadence.",
+    )
+    refresh = dg.define_asset_job(
+        "full_refresh",
+        selection=dg.AssetSelection.groups(*GROUPS[NIGHTLY_JOB]).without_checks()
+        | dg.AssetSelection.groups("operations"),
+        config=_configure(full_refresh=True),
+        description="Build the raw tables anew from full listings, without what was deleted "
+        "upstream; each old table stays until its new one is whole. Select some of them in the "
+        "launchpad to refresh only those.",
+    )
+    return [*syncs, refresh, check]
+
+
+def _configure(**config: Any) -> dict[str, Any]:
+    return {"ops": {"sync": {"config": config}}}

@@ -1,0 +1,154 @@
+"""The models as assets: one for each SQL file, a step each, so that one can be skipped alone.
+
+Key, dependencies, columns, descriptions and lineage come from the file. How it is read and built
+is in `incident_assets.models`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+import dagster as dg
+
+from incident_assets.api.endpoints import find_endpoint
+from incident_assets.checks.freshness import fail_window, warn_window
+from incident_assets.defs.checks import report_finding
+from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.translator import OWNER
+from incident_assets.models.building import build_model, check_grain, find_missing
+from incident_assets.models.catalog import (
+    MODEL_SCHEMA,
+    Model,
+    Source,
+    find_origins,
+    read_models,
+)
+from incident_assets.settings import read_settings
+from incident_assets.sync.load import RAW_SCHEMA
+
+GRAIN = "grain"
+
+
+def build_models() -> list[dg.AssetsDefinition]:
+    """Return an asset for each model, with the check of its grain in the same step."""
+    return [_build_asset(model) for model in read_models().values()]
+
+
+def model_key(name: str) -> dg.AssetKey:
+    """Return the asset key of a model: schema, then table."""
+    return dg.AssetKey([MODEL_SCHEMA, name])
+
+
+def _build_asset(model: Model) -> dg.AssetsDefinition:
+    key = model_key(model.name)
+
+    @dg.multi_asset(
+        name=model.name,
+        specs=[_build_spec(model)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                GRAIN,
+                asset=key,
+                blocking=True,
+                description=f"({', '.join(model.grain)}) is never empty and never there twice. "
+                "A build that breaks this is undone, and nothing is built on it.",
+            )
+        ],
+        # Nothing is yielded where there is nothing to read, not even a result of the check.
+        can_subset=True,
+        retry_policy=BUSY_POLICY,
+    )
+    def build(
+        context: dg.AssetExecutionContext, duckdb: DuckDBResource
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        begun = time.monotonic()
+        with explain_errors(), duckdb.connect(purpose=f"building {model.name}") as connection:
+            if missing := find_missing(connection, model):
+                context.log.warning("skipped, since nothing is there yet: %s", ", ".join(missing))
+                return
+            if key not in context.selected_asset_keys:
+                yield report_finding(GRAIN, key, check_grain(connection, model))
+                return
+            built = build_model(connection, model, duckdb.apply_to(read_settings()))
+        if built.grain.passed:
+            seconds = round(time.monotonic() - begun, 3)
+            metadata = _describe(model, built.nulls)
+            metadata |= {"dagster/row_count": built.rows, "seconds": seconds}
+            yield dg.MaterializeResult(key, metadata=metadata)
+        yield report_finding(GRAIN, key, built.grain)
+
+    return build
+
+
+def _build_spec(model: Model) -> dg.AssetSpec:
+    # Any sync that brings one of its tables brings the model, so the fastest one counts.
+    origins = {
+        o for column in model.columns for source in column.sources for o in find_origins(source)
+    }
+    endpoints = [find_endpoint(origin.table) for origin in origins if origin.schema == RAW_SCHEMA]
+    fastest = min(endpoints, key=lambda endpoint: endpoint.cadence)
+    return dg.AssetSpec(
+        key=model_key(model.name),
+        deps=[dg.AssetKey(table) for table in sorted(model.tables) if _is_asset(table[0])],
+        group_name="analytics",
+        kinds={"duckdb", "sql"},
+        owners=[OWNER],
+        skippable=True,
+        code_version=sha256(model.sql.encode()).hexdigest()[:12],
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=fail_window(fastest), warn_window=warn_window(fastest)
+        ),
+        description="\n\n".join([*model.notes, f"```sql\n{model.sql}```"]),
+        tags={"layer": "model"},
+        metadata=_describe(model, dict.fromkeys(model.grain, 0))
+        | {"column lineage": dg.MetadataValue.md(write_lineage(model))},
+    )
+
+
+def _describe(model: Model, nulls: Mapping[str, int]) -> dict[str, Any]:
+    """Return the metadata of columns; those without a count of 0 may be NULL."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            column.description,
+            dg.TableColumnConstraints(
+                nullable=nulls.get(column.name) != 0, unique=model.grain == (column.name,)
+            ),
+        )
+        for column in model.columns
+    ]
+    lineage = {
+        column.name: [
+            dg.TableColumnDep(dg.AssetKey([source.schema, source.table]), source.column)
+            for source in sorted(column.sources)
+            if _is_asset(source.schema)
+        ]
+        for column in model.columns
+    }
+    return {
+        "dagster/table_name": f"{MODEL_SCHEMA}.{model.name}",
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
+    }
+
+
+def write_lineage(model: Model) -> str:
+    """Return a table in Markdown: each column, what it is made from, and where that comes from.
+
+    Dagster's own UI keeps `dagster/column_lineage` to itself, so it is written out as well.
+    """
+    lines = ["| column | made from | API fields and settings behind it |", "|---|---|---|"]
+    for column in model.columns:
+        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        lines.append(f"| {column.name} | {_list(column.sources)} | {_list(origins)} |")
+    return "\n".join(lines)
+
+
+def _list(sources: Iterable[Source]) -> str:
+    return ", ".join(f"`{label}`" for label in sorted(source.label for source in sources))
+
+
+def _is_asset(schema: str) -> bool:
+    return schema in (RAW_SCHEMA, MODEL_SCHEMA)

@@ -1,0 +1,73 @@
+"""The reliability report as an asset: its marts through the IO manager, one HTML file, metadata.
+
+What is plotted and said is in `incident_assets.report`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.models.catalog import MODEL_SCHEMA
+from incident_assets.settings import read_settings
+from incident_assets.warehouse.file import DatabaseError, make_private_folder, read_first_line
+
+MARTS = {
+    "weekly": "mart_incident_weekly",
+    "trend": "mart_incident_trend",
+    "stays": "mart_time_in_status_recent",
+    "load": "mart_responder_load",
+    "ageing": "mart_follow_up_ageing",
+}
+# Only the job that loads everything builds it, see `jobs`.
+NIGHTLY = {"cadence": "nightly"}
+
+
+def build_report_asset() -> dg.AssetsDefinition:
+    """Return the asset that writes the report."""
+
+    @dg.asset(
+        key=[MODEL_SCHEMA, "reliability_report"],
+        ins={name: dg.AssetIn([MODEL_SCHEMA, mart]) for name, mart in MARTS.items()},
+        group_name="analytics",
+        kinds={"matplotlib", "html"},
+        tags=NIGHTLY,
+        retry_policy=BUSY_POLICY,
+        description="Incidents per week, how fast they are acknowledged and resolved, time in "
+        "status, responder load and ageing follow-ups: plots in the metadata, and one HTML file "
+        "that opens offline, prints, and is readable on a phone.",
+    )
+    def reliability_report(
+        duckdb: DuckDBResource,
+        weekly: pa.Table,
+        trend: pa.Table,
+        stays: pa.Table,
+        load: pa.Table,
+        ageing: pa.Table,
+    ) -> dg.MaterializeResult[Any]:
+        # Late, so that the definitions load without what draws.
+        from incident_assets.report.build import Marts, build_report, save_page
+
+        report = build_report(Marts(weekly, trend, stays, load, ageing), datetime.now(UTC))
+        with explain_errors():
+            path = duckdb.apply_to(read_settings()).report_page
+            try:
+                make_private_folder(path.parent)
+                size = save_page(report.html, path)
+            except OSError as error:
+                raise DatabaseError(
+                    f"cannot write {path} (INCIDENT_REPORT_PATH): {read_first_line(error)}. Make "
+                    "room or choose another path, then run again; the report of before is kept"
+                ) from None
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(path.absolute()),
+                "plots": dg.MetadataValue.md(report.markdown),
+                "bytes": size,
+                **report.counts,
+            }
+        )
+
+    return reliability_report

@@ -1,0 +1,86 @@
+"""How a row of the table of resources looks in Dagster: key, group, kinds, metadata.
+
+Everything that the UI shows of a raw asset before its first run is decided here.
+"""
+
+import inspect
+from collections.abc import Iterator
+
+import dagster as dg
+import dlt
+from dagster_dlt import DagsterDltTranslator
+from dagster_dlt.translator import DltResourceTranslatorData
+
+from incident_assets.api import endpoints
+from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
+from incident_assets.api.rows import build_columns
+from incident_assets.checks.freshness import fail_window, warn_window
+from incident_assets.sync.load import RAW_SCHEMA
+
+OWNER = "team:reliability"
+API_KEY = dg.AssetKey("incident_api_source")
+
+
+def raw_key(name: str) -> dg.AssetKey:
+    """Return the asset key of a resource: schema, then table."""
+    return dg.AssetKey([RAW_SCHEMA, name])
+
+
+class IncidentTranslator(DagsterDltTranslator):
+    """Makes the asset spec of a dlt resource from its row in the table of resources."""
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
+        """Return the spec; skippable, since what cannot be read is not materialised."""
+        endpoint = find_endpoint(data.resource.name)
+        return dg.AssetSpec(
+            key=raw_key(endpoint.name),
+            deps=[API_KEY],
+            group_name=endpoint.group,
+            kinds={"dlt", "duckdb"},
+            owners=[OWNER],
+            skippable=True,
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                fail_window=fail_window(endpoint), warn_window=warn_window(endpoint)
+            ),
+            description=f"{endpoint.description}\n\nGrain: {endpoint.grain}.",
+            tags={"cadence": endpoint.group, "layer": "raw"},
+            metadata={
+                "dagster/table_name": f"{RAW_SCHEMA}.{endpoint.name}",
+                "dagster/column_schema": describe_columns(build_columns(endpoint)),
+                "dagster/code_references": _find_row(endpoint),
+                "endpoint": endpoint.path,
+                "page_size": endpoint.page_size or "not paginated",
+            },
+        )
+
+
+def build_raw_specs() -> Iterator[dg.AssetSpec]:
+    """Yield the spec of each resource, in the table's order."""
+    translator = IncidentTranslator()
+    for endpoint in ENDPOINTS:
+        resource = dlt.resource([], name=endpoint.name)
+        yield translator.get_asset_spec(DltResourceTranslatorData(resource=resource, pipeline=None))
+
+
+def describe_columns(columns: list[Column]) -> dg.TableSchema:
+    """Return Dagster's column schema of these columns."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                column.name,
+                column.type,
+                column.description,
+                dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == "id"),
+            )
+            for column in columns
+        ]
+    )
+
+
+def _find_row(endpoint: Endpoint) -> dg.CodeReferencesMetadataValue:
+    lines, _ = inspect.getsourcelines(endpoints)
+    line = next(n for n, text in enumerate(lines, 1) if f'name="{endpoint.name}"' in text)
+    row = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(endpoints), line_number=line, label=endpoint.name
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[row])

@@ -1,1 +1,0 @@
-"""What assets are given at run time: the API's settings, the database, and the IO manager."""

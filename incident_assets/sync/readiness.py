@@ -1,0 +1,85 @@
+"""Whether a real account is ready: key, permissions and database, asked for without loading.
+
+`make check` prints this. Nothing is written, not even a database that does not exist yet.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from requests.exceptions import RequestException
+
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.failures import describe_failure
+from incident_assets.api.key import resolve_key
+from incident_assets.api.pages import BadPage, PageReader
+from incident_assets.api.session import ask_once, read_identity
+from incident_assets.settings import SettingError, Settings
+from incident_assets.sync.telemetry import opt_out
+from incident_assets.warehouse.file import DatabaseError, open_database
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked: `ready` says whether a sync would get past it."""
+
+    subject: str
+    ready: bool
+    detail: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding for the address, the key, each resource and the database, as they come."""
+    opt_out()
+    reachable = True
+    try:
+        yield Finding("INCIDENT_API_BASE_URL", True, settings.require_base_url())
+    except SettingError as error:
+        reachable = False
+        yield Finding("INCIDENT_API_BASE_URL", False, str(error))
+    try:
+        yield Finding("API key", True, f"from {resolve_key()[1]}")
+    except SettingError as error:
+        reachable = False
+        yield Finding("API key", False, str(error))
+    if reachable:
+        identity = read_identity(settings)
+        whose = "unknown: /v1/identity does not answer (no failure)"
+        if identity:
+            roles = ", ".join(identity.roles) or "none"
+            whose = f"{identity.name} at {identity.dashboard_url}; roles: {roles}"
+        yield Finding("whose key", True, whose)
+        yield from (_try_resource(settings, endpoint) for endpoint in ENDPOINTS)
+    yield _try_database(settings.database)
+
+
+def _try_resource(settings: Settings, endpoint: Endpoint) -> Finding:
+    size = {} if endpoint.page_size is None else {"page_size": "1"}
+    try:
+        PageReader(endpoint).read(ask_once(settings, endpoint.path, **size))
+    except (RequestException, BadPage) as error:
+        return Finding(endpoint.name, False, str(describe_failure(error, settings)))
+    return Finding(endpoint.name, True, "readable")
+
+
+def _try_database(path: Path) -> Finding:
+    if not path.exists():
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        ready = folder.is_dir() and _is_writable(folder)
+        detail = "will be made by the first sync" if ready else f"{folder} cannot be written"
+        return Finding("database", ready, f"{path} (INCIDENT_DUCKDB_PATH): {detail}")
+    try:
+        with open_database(path, 0, "make check"):
+            return Finding("database", True, f"{path} can be written")
+    except DatabaseError as error:
+        return Finding("database", False, str(error))
+
+
+def _is_writable(folder: Path) -> bool:
+    probe = folder / ".incident_assets_probe"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True

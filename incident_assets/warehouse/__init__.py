@@ -1,0 +1,1 @@
+"""The DuckDB file: opening and locking it, dlt's destination, merging, publishing."""

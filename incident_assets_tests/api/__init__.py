@@ -1,0 +1,1 @@
+"""Tests of `incident_assets.api`."""

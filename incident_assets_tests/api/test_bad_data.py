@@ -1,0 +1,159 @@
+"""Whatever a page holds is in the table afterwards: values of any kind, through DuckDB and back.
+
+Single values and their outcomes are in `test_tables`; broken pages in `test_failures`.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
+from incident_assets.api.exact_json import parse_json
+from incident_assets.api.rows import build_table
+from incident_assets.demo.faults import Fault, status
+from incident_assets.demo.server import DemoApi
+from incident_assets.sync.run import Outcome
+from incident_assets_tests.conftest import read_table
+from incident_assets_tests.rebuilding import normalise, rebuild
+
+Sync = Callable[..., dict[str, Outcome]]
+
+# Half a character is no text that a database holds; what becomes of it is in `test_tables`.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON = st.recursive(
+    SCALARS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+OFFSETS = st.sampled_from(["Z", "z", "+00:00", "-07:30", "+14:00"])
+INSTANTS = st.builds(
+    lambda at, digits, offset: f"{at:%Y-%m-%dT%H:%M:%S}{digits}{offset}",
+    st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9000, 1, 1)),
+    st.just("") | st.from_regex(r"\.[0-9]{1,9}", fullmatch=True),
+    OFFSETS,
+)
+TYPED: dict[str, st.SearchStrategy[Any]] = {
+    "text": TEXT,
+    "bigint": st.integers(-(2**63), 2**63 - 1),
+    "double": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-1000, 1000),
+    "bool": st.booleans(),
+    "timestamp": INSTANTS,
+    "json": JSON,
+}
+
+
+def draw_value(column: Column) -> st.SearchStrategy[Any]:
+    """Return mostly values of the column's type, and now and then anything."""
+    typed = TYPED[column.type]
+    return st.one_of(typed, typed, typed, st.none(), JSON)
+
+
+def draw_items(endpoint: Endpoint) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return pages of the resource: fields of the contract, some absent, and unknown ones."""
+    known = {c.name: draw_value(c) for c in endpoint.columns if c.name != "id"}
+    taken = {column.name for column in endpoint.columns}
+    unknown = st.dictionaries(
+        st.sampled_from(["brand_new", "camelCase", "_dlt_load_id", "Brand_New"])
+        | TEXT.filter(lambda name: name not in taken),
+        JSON,
+        max_size=3,
+    )
+    item = st.builds(
+        lambda fields, others: others | fields,
+        st.fixed_dictionaries({}, optional=known),
+        unknown,
+    )
+    return st.lists(item, max_size=6).map(
+        lambda items: [{"id": f"I{n}", **fields} for n, fields in enumerate(items)]
+    )
+
+
+@pytest.mark.fault(
+    "any value in any field: other types, nulls, unknown fields, numbers and digits of any length",
+    "stands in its column, in a new JSON column, or under its name in `_rescued`",
+    "every value: the objects can be rebuilt from the table",
+)
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_page_can_be_rebuilt(endpoint: Endpoint, data: st.DataObject) -> None:
+    items = data.draw(draw_items(endpoint))
+    body = json.dumps(items, ensure_ascii=data.draw(st.booleans())).encode()
+    rows = build_table(endpoint, parse_json(body), "load").to_pylist()
+    assert [rebuild(endpoint, row) for row in rows] == [normalise(endpoint, item) for item in items]
+
+
+@given(items=draw_items(find_endpoint("severities")).filter(bool))
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # shrinking would take minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_page_can_be_rebuilt_from_the_database(
+    api: DemoApi, sync: Sync, items: list[dict[str, Any]]
+) -> None:
+    load_and_compare("severities", items, api, sync)
+
+
+def nest(depth: int) -> Any:
+    """Return a list in a list, so many deep."""
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+NASTY: dict[str, dict[str, Any]] = {
+    "NUL characters": {"name": "a\0b\0", "incident_status": {"name": "\0", "\0": 1}},
+    "every plane": {"name": "Aé字😀\U0002f800\U000e0001\U0010ffff\u202e\ufeff", "severity": "𝔘"},
+    "very long text": {"summary": "x" * 3_000_000, "severity": {"name": "y" * 1_000_000}},
+    "deep nesting": {"severity": nest(400), "brand_new": nest(400)},
+    "numbers beyond 64 bits": {"workload_minutes_total": 10**40, "severity": {"rank": -(10**40)}},
+    "nulls where the contract says required": {"name": None, "created_at": None, "mode": None},
+    "unknown enum values": {"mode": "rehearsal", "visibility": "secret"},
+    "other types": {"name": {"text": "x"}, "created_at": 5, "has_debrief": "no", "severity": 3},
+    "unknown fields": {"airship": [1, {"a": None}], "New Field": True, "_own": "x", "": 1},
+    "control characters": {"name": "\x1b[31mred\x1b[0m\x07\r\n"},
+    "digits and offsets": {
+        "created_at": "2026-11-01T10:00:00.123456789+05:30",
+        "updated_at": "0001-01-01T00:00:00Z",
+    },
+    "markup and quotes": {"name": "'; DROP TABLE incidents; --", "summary": '<b>"\\'},
+}
+
+
+@pytest.mark.fault(
+    "NUL and control characters, every Unicode plane, megabytes of text, deep nesting",
+    "stored as they came",
+    "every value",
+)
+@pytest.mark.parametrize("fields", NASTY.values(), ids=NASTY.keys())
+def test_nasty_values_survive_the_database(
+    fields: dict[str, Any], api: DemoApi, sync: Sync
+) -> None:
+    load_and_compare(
+        "incidents", [{"id": "I0", **fields}, {"id": "I1", "name": "plain"}], api, sync
+    )
+
+
+def load_and_compare(resource: str, items: list[dict[str, Any]], api: DemoApi, sync: Sync) -> None:
+    api.heal()
+    body: dict[str, Any] = {resource: items}
+    if find_endpoint(resource).page_size:
+        body["pagination_meta"] = {"page_size": 250}
+    api.inject(Fault(status(200, json.dumps(body).encode()), resource=resource))
+    assert sync(resource)[resource].failure is None
+    endpoint = find_endpoint(resource)
+    rows = read_table(resource)
+    for item in items:
+        assert rebuild(endpoint, rows[item["id"]]) == normalise(endpoint, item)

@@ -1,1 +1,0 @@
-"""Tests of `incident_assets.resources`."""

@@ -1,0 +1,160 @@
+"""Syncs from the bundled API: every row of every page, exactly, and again."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.demo.faults import Fault, edit
+from incident_assets.demo.server import DemoApi
+from incident_assets.sync.run import Outcome
+from incident_assets_tests.conftest import NAMES, count_rows, read_rows, read_table
+from incident_assets_tests.rebuilding import normalise, rebuild
+
+Sync = Callable[..., dict[str, Outcome]]
+
+
+def test_a_sync_loads_every_row_of_the_account(api: DemoApi, sync: Sync) -> None:
+    outcomes = sync()
+    expected = {name: len(api.rows(name)) for name in NAMES}
+    assert count_rows() == expected
+    assert {name: outcome.rows for name, outcome in outcomes.items()} == expected
+    assert not any(outcome.failure for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_objects_can_be_rebuilt_from_the_tables(
+    endpoint: Endpoint, api: DemoApi, sync: Sync
+) -> None:
+    sync(endpoint.name)
+    items = {item["id"]: normalise(endpoint, item) for item in api.rows(endpoint.name)}
+    rows = {key: rebuild(endpoint, row) for key, row in read_table(endpoint.name).items()}
+    assert rows == items
+
+
+def test_a_second_sync_leaves_one_row_per_id(api: DemoApi, sync: Sync) -> None:
+    sync()
+    first = count_rows()
+    incident = api.rows("incidents")[0]["id"]
+    api.change("incidents", incident, name="Renamed")
+    sync()
+    assert count_rows() == first
+    assert read_table("incidents")[incident]["name"] == "Renamed"
+    loads = "SELECT count(DISTINCT _dlt_load_id) AS n FROM incident_api.incidents"
+    assert read_rows(loads)[0]["n"] == 1
+
+
+def test_an_empty_account_makes_typed_tables_that_rows_fit_later(api: DemoApi, sync: Sync) -> None:
+    kept = {name: api.rows(name) for name in NAMES}
+    for name in NAMES:
+        api.empty(name)
+    sync()
+    columns = (
+        "SELECT table_name, column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = 'incident_api' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
+        "ORDER BY ALL"
+    )
+    empty = read_rows(columns)
+    assert {row["table_name"] for row in empty} == set(NAMES)
+    assert count_rows() == dict.fromkeys(NAMES, 0)
+    for name, rows in kept.items():
+        for row in rows:
+            api.add(name, row)
+    sync()
+    assert read_rows(columns) == empty
+    assert count_rows() == {name: len(rows) for name, rows in kept.items()}
+
+
+def test_columns_have_the_pinned_types(api: DemoApi, sync: Sync) -> None:
+    sync()
+    names = {
+        "text": "VARCHAR",
+        "bigint": "BIGINT",
+        "double": "DOUBLE",
+        "bool": "BOOLEAN",
+        "timestamp": "TIMESTAMP WITH TIME ZONE",
+        "json": "JSON",
+    }
+    for endpoint in ENDPOINTS:
+        query = (
+            "SELECT column_name, data_type FROM information_schema.columns "
+            f"WHERE table_schema = 'incident_api' AND table_name = '{endpoint.name}'"
+        )
+        found = {row["column_name"]: row["data_type"] for row in read_rows(query)}
+        pinned = {column.name: names[column.type] for column in endpoint.columns}
+        assert found == pinned | {
+            "_rescued": "JSON",
+            "_deleted_at": "TIMESTAMP WITH TIME ZONE",
+            "_dlt_load_id": "VARCHAR",
+        }
+
+
+def test_fields_come_and_go_without_losing_a_value(api: DemoApi, sync: Sync) -> None:
+    sync("severities")
+    first, second = (row["id"] for row in api.rows("severities")[:2])
+    api.change("severities", first, colour={"hex": "#f00"})
+    sync("severities")
+    assert json.loads(read_table("severities")[first]["colour"]) == {"hex": "#f00"}
+    api.change("severities", first, colour=...)
+    api.change("severities", second, name=42)
+    sync("severities")
+    rows = read_table("severities")
+    assert rows[first]["colour"] is None
+    assert rows[second]["name"] is None
+    assert json.loads(rows[second]["_rescued"]) == {"name": 42}
+
+
+def test_a_field_that_appears_on_a_later_page_is_a_column(api: DemoApi, sync: Sync) -> None:
+    oldest = api.rows("users")[-1]["id"]
+    api.change("users", oldest, pager={"n": 1})
+
+    def shorten(body: dict[str, object]) -> dict[str, object]:
+        return body
+
+    api.inject(Fault(edit(shorten), resource="users"))
+    sync("users")
+    assert json.loads(read_table("users")[oldest]["pager"]) == {"n": 1}
+
+
+def test_requests_are_counted_and_cover_modes_and_categories(api: DemoApi, sync: Sync) -> None:
+    outcomes = sync()
+    assert {name: outcome.requests for name, outcome in outcomes.items()} == {
+        name: api.count(name) for name in NAMES
+    }
+    assert outcomes["actions"].requests == outcomes["follow_ups"].requests == 4
+    modes = {incident["mode"] for incident in api.rows("incidents")}
+    stored = read_rows("SELECT DISTINCT mode FROM incident_api.incidents")
+    assert {row["mode"] for row in stored} == modes
+    shifts = read_rows("SELECT count(*) AS n FROM incident_api.schedules WHERE next_shifts IS NULL")
+    assert shifts[0]["n"] == 0
+
+
+def test_selecting_one_resource_requests_it_alone(api: DemoApi, sync: Sync) -> None:
+    sync("users")
+    assert {request.path for request in api.requests} == {"/v1/identity", "/v2/users"}
+
+
+def test_the_sync_log_has_a_row_per_resource(api: DemoApi, sync: Sync) -> None:
+    api.forbid("workflows")
+    sync()
+    rows = {row["resource"]: row for row in read_rows("SELECT * FROM incident_sync.log")}
+    assert set(rows) == set(NAMES)
+    assert rows["workflows"]["outcome"] == "failed"
+    assert "workflows.view" in rows["workflows"]["error"]
+    assert rows["users"]["outcome"] == "loaded" and rows["users"]["error"] is None
+    assert rows["users"]["rows"] == rows["users"]["table_rows"] == len(api.rows("users"))
+    assert rows["users"]["load_id"] and rows["users"]["finished_at"] >= rows["users"]["started_at"]
+
+
+def test_a_base_url_with_prefix_and_trailing_slash_works(
+    account: object, monkeypatch: pytest.MonkeyPatch, sync: Sync
+) -> None:
+    from incident_assets.settings import read_settings
+    from incident_assets.sync.run import run_sync
+
+    with DemoApi(account, prefix="/gateway/incidents") as api:  # type: ignore[arg-type]
+        monkeypatch.setenv("INCIDENT_API_BASE_URL", f"{api.url}/")
+        monkeypatch.setenv("INCIDENT_API_KEY", api.key)
+        outcomes = run_sync(read_settings(), ["severities", "users"])
+    assert not any(outcome.failure for outcome in outcomes)

@@ -1,0 +1,143 @@
+"""A full disk and a read-only file system: the old data stays whole, and one error says why.
+
+Small file systems of the test's own need root; a machine without skips those, CI may not.
+"""
+
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from incident_assets.demo.server import DemoApi
+from incident_assets.settings import read_settings
+from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.publishing import publish_database
+from incident_assets_tests.conftest import NAMES
+from incident_assets_tests.killing import read_database
+
+Sync = Callable[..., dict[str, Outcome]]
+SMALL = 32  # megabytes: room for the database, not for much more
+GROWTH = 4000
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a small file system as the test's data folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL}m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        reason = f"mounting a small file system needs root: {mounted.stderr.strip()}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def read_raw() -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of the raw tables; a load that failed may leave some in the staging area."""
+    return read_database(schema="incident_api")
+
+
+def grow(api: DemoApi) -> None:
+    """Add more rows than the small disk has room for."""
+    newest = api.rows("incidents")[-1]
+    for number in range(GROWTH):
+        api.add("incidents", {**newest, "id": f"I{number:08d}", "summary": os.urandom(4000).hex()})
+
+
+def expect_failure(reason: str) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        run_sync(read_settings(), NAMES)
+    text = str(caught.value)
+    assert reason in text and "INCIDENT_DUCKDB_PATH" in text and "\n" not in text
+    assert caught.value.__suppress_context__ and caught.value.__cause__ is None
+
+
+@pytest.mark.fault(
+    "the disk is full",
+    "the sync fails with one message that names INCIDENT_DUCKDB_PATH",
+    "everything that the database held",
+)
+def test_a_full_disk_leaves_the_old_data_whole(small_disk: Path, api: DemoApi, sync: Sync) -> None:
+    sync()
+    before = read_raw()
+    grow(api)
+    expect_failure("No space left on device")
+    assert read_raw() == before
+    for number in range(GROWTH):
+        api.remove("incidents", f"I{number:08d}")
+    assert not [outcome for outcome in sync().values() if outcome.failure]
+    assert read_raw() == before
+
+
+def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
+    small_disk: Path, api: DemoApi, sync: Sync
+) -> None:
+    sync()
+    before = read_raw()
+    for size in (2, 3, 4, 5, 6):
+        # Wherever the room ends, in the spool, the staging copy, the log or the merge.
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(b"\0" * max(0, _free(small_disk) - size * 400_000))
+        try:
+            run_sync(read_settings(), NAMES)
+        except DatabaseError as error:
+            assert "No space left on device" in str(error)
+        ballast.unlink()
+        assert read_raw() == before
+    publish_database(read_settings())
+
+
+def _free(folder: Path) -> int:
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
+@pytest.mark.fault(
+    "the file system is read-only",
+    "the sync fails before any request, with one message that names INCIDENT_DUCKDB_PATH",
+    "everything that the database held",
+)
+def test_a_read_only_file_system_is_named_before_any_row(
+    small_disk: Path, api: DemoApi, sync: Sync
+) -> None:
+    sync("severities")
+    before = read_raw()
+    api.reset_log()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    expect_failure("Read-only file system")
+    assert not api.requests
+    assert read_raw() == before
+
+
+def test_a_limit_on_file_sizes_leaves_the_old_data_whole(api: DemoApi, sync: Sync) -> None:
+    sync()
+    before = read_raw()
+    grow(api)
+    with _limit_files(6_000_000):
+        expect_failure("")
+    assert read_raw() == before
+
+
+@contextmanager
+def _limit_files(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
