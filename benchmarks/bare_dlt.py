@@ -35,10 +35,11 @@ def _build_endpoint(endpoint: Endpoint) -> dict[str, Any]:
             "cursor_param": "after",
         }
     }
+    way = endpoint.ways[-1]  # the one that the project began with
     return {
-        "path": endpoint.path,
+        "path": way.path,
         "data_selector": endpoint.name,
-        **(paged if endpoint.page_size else {}),
+        **(paged if way.page_size else {}),
     }
 
 

@@ -43,14 +43,15 @@ async def _fetch(endpoint: Endpoint, url: str, key: str) -> None:
 async def _walk(endpoint: Endpoint, url: str, key: str) -> AsyncIterator[list[object]]:
     place = urlsplit(url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port, limit=2**20)
-    for variant in endpoint.variants:
-        params = {**endpoint.params, **variant}
-        if endpoint.page_size:
-            params["page_size"] = str(endpoint.page_size)
+    way = endpoint.newest
+    for variant in way.variants:
+        params = {**way.params, **variant}
+        if way.page_size:
+            params["page_size"] = str(way.page_size)
         while True:
             query = urlencode(params, doseq=True, quote_via=quote)
             writer.write(
-                f"GET {place.path}{endpoint.path}?{query} HTTP/1.1\r\nHost: {place.netloc}\r\n"
+                f"GET {place.path}{way.path}?{query} HTTP/1.1\r\nHost: {place.netloc}\r\n"
                 f"Authorization: Bearer {key}\r\n\r\n".encode()
             )
             head = (await reader.readuntil(b"\r\n\r\n")).lower()

@@ -24,7 +24,8 @@ from incident_assets.defs.checks import FRESHNESS_KEYS
 from incident_assets.demo.account import Account, generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
-from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
 from incident_assets_tests.pages import collect_rows
 

@@ -49,8 +49,8 @@ class Point:
 
 STAGING, MERGE = 'INTO "incident_api_staging"', 'FROM "incident_api".'
 POINTS = {
-    "first page": Point(Listing, Listing.spool, "after"),
-    "pages in between": Point(Listing, Listing.spool, "in", nth=6),
+    "first page": Point(Listing, Listing.take, "after"),
+    "pages in between": Point(Listing, Listing.take, "in", nth=6),
     "hand-over": Point(Listing, Listing.end, "before", nth=3),
     "staging": Point(DuckDbSqlClient, DuckDbSqlClient.execute_query, "in", nth=2, text=STAGING),
     "before a merge": Point(

@@ -1,131 +1,95 @@
 """One request on the wire: its turn under the rate limit, its count, and its cut-off.
 
-What an answer means, and whether to ask again, is the transport's.
+What an answer means is decided in `pages`, whether to ask again in `session`.
 """
 
 import logging
-import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
+from incident_assets.api.cut_off import CutOff, watch_connections
 from incident_assets.api.rate_limit import Pacer
 from incident_assets.settings import Settings
-from incident_assets.sync.listing import Listing
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between two lines that say a resource waits
 PIECE = 2**20  # bytes of a body read at a time
+ENDING_HEADERS = ("Deprecation", "Sunset")
 
 
 class OutOfTime(RequestException):
     """The sync's own deadline has passed; asking again would not help."""
 
 
-class CutOff:
-    """Ends the requests of this thread that outlive it: their sockets are shut down.
+@dataclass
+class Traffic:
+    """What a resource has asked of the API in one run; times are on the monotonic clock.
 
-    A read timeout does not do that: it starts anew with every byte.
+    `requests` counts every attempt, retries included. `started` is when the first one began, and
+    `waiting_until` when the rate limit lets the next one go. `notice` is what the API says of the
+    path's end, by header: `Deprecation` and `Sunset`.
     """
 
-    _of_thread = threading.local()
+    resource: str
+    requests: int = 0
+    started: float | None = None
+    waiting_until: float = 0.0
+    notice: dict[str, str] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def __init__(self) -> None:
-        self.reached = False
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
+    def begin_request(self) -> None:
+        """Note that a request is about to be sent."""
+        with self.lock:
+            self.started = self.started or time.monotonic()
+            self.requests += 1
 
-    @classmethod
-    @contextmanager
-    def after(cls, seconds: float) -> Iterator["CutOff"]:
-        """Cut off what this thread requests in the block after so many seconds."""
-        cut_off = cls()
-        timer = threading.Timer(seconds, cut_off._reach)
-        timer.daemon = True
-        cls._of_thread.current = cut_off
-        timer.start()
-        try:
-            yield cut_off
-        finally:
-            timer.cancel()
-            cls._of_thread.current = None
+
+class PageResponse(Response):
+    """An answer that shows what has been read of it: `page`, and `decoded` for dlt's paginators."""
+
+    page: Any = None
+    decoded: Any = None
 
     @classmethod
-    def watch(cls, connected: socket.socket | None) -> None:
-        """Note the socket that this thread is about to use."""
-        cut_off = getattr(cls._of_thread, "current", None)
-        if cut_off is None or connected is None:
-            return
-        with cut_off._lock:
-            cut_off._socket = connected
-            if cut_off.reached:
-                _shut_down(connected)
+    def adopt(cls, response: Response) -> Self:
+        """Return the answer as one of ours."""
+        ours = cls()
+        vars(ours).update(vars(response))
+        return ours
 
-    def _reach(self) -> None:
-        with self._lock:
-            self.reached = True
-            if self._socket is not None:
-                _shut_down(self._socket)
-
-
-def _shut_down(connected: socket.socket) -> None:
-    with suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
-
-
-class _Response(Response):
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Any:
-        # `content` asks for 10 KB at a time, of bodies of many megabytes.
+        """Yield the body in large pieces; requests asks for 10 KB at a time, of megabytes."""
         return super().iter_content(max(chunk_size or 1, PIECE), decode_unicode)
 
+    @property
+    def text(self) -> str:
+        """The body as text: of JSON it is UTF-8, which requests would find out byte by byte."""
+        return self.content.decode(errors="replace")
 
-class _Watched:
-    sock: socket.socket | None
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        CutOff.watch(self.sock)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        CutOff.watch(self.sock)
-        super().request(*args, **kwargs)  # type: ignore[misc]
-
-
-class _HTTPConnection(_Watched, HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_Watched, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+    def json(self, **_: Any) -> Any:
+        """Return the page; dlt asks for it several times."""
+        return super().json() if self.decoded is None else self.decoded
 
 
 class PacedAdapter(HTTPAdapter):
     """Sends each attempt of a listing in its turn, counts it, and cuts it off if it drags on."""
 
-    def __init__(self, settings: Settings, listings: Mapping[str, Listing], **kwargs: Any):
+    def __init__(self, settings: Settings, traffic: Mapping[str, Traffic], **kwargs: Any):
         super().__init__(**kwargs)
-        self._listings = listings
+        self._traffic = traffic
         self._timeout = settings.request_timeout
         self._deadline = time.monotonic() + settings.sync_deadline
         self._sync_deadline = settings.sync_deadline
@@ -134,27 +98,26 @@ class PacedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _watch_connections(self.poolmanager)
+        watch_connections(self.poolmanager)
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not str(proxy).lower().startswith("socks"):
-            _watch_connections(manager)
+            watch_connections(manager)
         return manager
 
     def build_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return the answer as one that is read in large pieces."""
-        response = super().build_response(*args, **kwargs)
-        response.__class__ = _Response
-        return response
+        """Return the answer as one of ours."""
+        return PageResponse.adopt(super().build_response(*args, **kwargs))
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send one attempt and read its whole body. Raises OutOfTime, Timeout or as requests do."""
-        listing = self._listings.get(urlsplit(cast(str, request.url)).path)
-        if listing is None:
+        traffic = self._traffic.get(urlsplit(cast(str, request.url)).path)
+        if traffic is None:
             return super().send(request, *args, **kwargs)
-        self._wait_for_turn(listing)
-        listing.begin_request()
+        resource = traffic.resource
+        self._wait_for_turn(traffic)
+        traffic.begin_request()
         seconds = min(self._timeout, max(0.0, self._deadline - time.monotonic()))
         response = None
         with CutOff.after(seconds) as cut_off:
@@ -163,28 +126,28 @@ class PacedAdapter(HTTPAdapter):
                 _ = response.content  # read here, where it can be cut off
             except RequestException:
                 if not cut_off.reached:
-                    self._pacer.release(listing.name)
+                    self._pacer.release(resource)
                     raise
         # What was cut off may look like an answer: a head without its end is one to the parser.
         if response is None or cut_off.reached:
-            self._pacer.release(listing.name)
+            self._pacer.release(resource)
             self._check_deadline()
             raise Timeout(f"no whole answer within {self._timeout:g} s (INCIDENT_REQUEST_TIMEOUT)")
         retry_after = read_retry_after(response)
-        self._pacer.learn(listing.name, response.headers, retry_after)
+        self._pacer.learn(resource, response.headers, retry_after)
+        traffic.notice |= {h: response.headers[h] for h in ENDING_HEADERS if h in response.headers}
         if retry_after:
-            listing.waiting_until = time.monotonic() + retry_after
-            self._log_wait(listing.name, f"the API answered {response.status_code}", retry_after)
+            traffic.waiting_until = time.monotonic() + retry_after
+            self._log_wait(resource, f"the API answered {response.status_code}", retry_after)
         return response
 
-    def _wait_for_turn(self, listing: Listing) -> None:
+    def _wait_for_turn(self, traffic: Traffic) -> None:
         self._check_deadline()
-        seconds = self._pacer.reserve(listing.name)
+        seconds = self._pacer.reserve(traffic.resource)
         if seconds:
-            listing.waiting_until = time.monotonic() + seconds
-            self._log_wait(
-                listing.name, f"rate limit of {self._pacer.describe(listing.name)}", seconds
-            )
+            traffic.waiting_until = time.monotonic() + seconds
+            limit = self._pacer.describe(traffic.resource)
+            self._log_wait(traffic.resource, f"rate limit of {limit}", seconds)
             time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
             self._check_deadline()
 
@@ -202,10 +165,6 @@ class PacedAdapter(HTTPAdapter):
         self._logged[resource] = now
         until = datetime.now(UTC) + timedelta(seconds=seconds)
         log.info("%s: %s, waiting until %s UTC", resource, why, until.strftime("%H:%M:%S"))
-
-
-def _watch_connections(manager: Any) -> None:
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 def read_retry_after(response: Response) -> float:

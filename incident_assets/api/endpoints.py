@@ -7,6 +7,7 @@ the API belong here (paths, page sizes, parameters, columns); how they are used 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 # Seconds between two syncs of a group, as the schedules have it.
@@ -27,12 +28,48 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """A list endpoint and the raw table it becomes.
+class Changes:
+    """How a version of the API is asked for what changed since a moment.
+
+    `overlap` is asked for once more: rows are stamped before they are committed, and clocks differ.
+    `by_date` where the parameter takes days (UTC) and no times.
+    """
+
+    parameter: str
+    overlap: timedelta
+    by_date: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a resource is asked for in one version of the API.
 
     `page_size` is None where the API does not paginate. `params` go with every request.
     `variants` are walked one after the other, each with its own parameters on top, and merged by
-    id: for filters that take one value at a time.
+    id: for filters that take one value at a time. `lacks` are the columns that this version does
+    not have: what they hold stays, and they are no part of the comparison of rows. `changes` is
+    None where it cannot be asked for what changed.
+    """
+
+    path: str
+    page_size: int | None = None
+    params: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    variants: tuple[Mapping[str, str], ...] = ({},)
+    lacks: tuple[str, ...] = ()
+    changes: Changes | None = None
+
+    @property
+    def version(self) -> str:
+        """Version of the API, such as v2."""
+        return self.path.split("/")[1]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A list endpoint and the raw table it becomes.
+
+    `ways` are the API's versions of it, the newest first. The newest is asked; the next one only
+    where it is not there.
 
     The checks know from here which columns the API may leave empty (`optional`), which resource
     the id at a path belongs to (`references`), and which values a path can have (`enums`). A path
@@ -40,17 +77,19 @@ class Endpoint:
     """
 
     name: str
-    path: str
+    ways: tuple[Way, ...]
     group: Group
     grain: str
     description: str
     columns: tuple[Column, ...]
-    page_size: int | None = None
-    params: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    variants: tuple[Mapping[str, str], ...] = ({},)
     optional: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> Way:
+        """How it is asked for where the API is up to date."""
+        return self.ways[0]
 
     @property
     def cadence(self) -> int:
@@ -90,7 +129,7 @@ UPDATED = instant("updated_at", "When it was last changed")
 LOADER_COLUMNS = (
     Column("_rescued", "json", "Values that could not stand in their own column, by field name"),
     instant("_deleted_at", "When a full listing first missed this row, empty while it is live"),
-    Column("_dlt_load_id", "text", "Load package that last saw this row", nullable=False),
+    Column("_dlt_load_id", "text", "Load package that wrote the row as it is", nullable=False),
 )
 
 # The API leaves all but the first two modes out of its lists unless they are asked for.
@@ -113,17 +152,43 @@ MODES_ONE_AT_A_TIME: tuple[Mapping[str, str], ...] = (
     {"incident_mode": "stream"},
 )
 
+SINCE_A_DAY = Changes("updated_at[gte]", timedelta(hours=1), by_date=True)
+SINCE_A_MOMENT = Changes("updated_at[gte]", timedelta(minutes=10))
+CATALOG_TYPES_SINCE_V3 = (
+    "engine_resource_type",
+    "use_name_as_identifier",
+    "is_team_type",
+    "owning_team_ids",
+)
+
 TASK_STATUSES = ("outstanding", "completed", "deleted", "not_doing")
+ISSUE_TRACKERS = (
+    "asana",
+    "azure_devops",
+    "click_up",
+    "freshservice",
+    "github",
+    "gitlab",
+    "jira",
+    "jira_server",
+    "linear",
+    "notion",
+    "salesforce",
+    "service_now",
+    "shortcut",
+)
 TASK_REFERENCES = {"incident_id": "incidents", "assignee.id": "users", "creator.user.id": "users"}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="actions",
-        path="/v2/actions",
+        ways=(
+            Way("/v3/actions", 250, variants=MODES_ONE_AT_A_TIME, changes=SINCE_A_MOMENT),
+            Way("/v2/actions", variants=MODES_ONE_AT_A_TIME),
+        ),
         group="live",
         grain="one row per action",
         description="Things to do while an incident is going on.",
-        variants=MODES_ONE_AT_A_TIME,
         optional=("assignee", "completed_at"),
         references=TASK_REFERENCES,
         enums={"status": TASK_STATUSES},
@@ -141,14 +206,19 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="catalog_types",
-        path="/v2/catalog_types",
+        ways=(
+            Way("/v3/catalog_types", lacks=("semantic_type",)),
+            Way("/v2/catalog_types", lacks=CATALOG_TYPES_SINCE_V3),
+        ),
         group="reference",
         grain="one row per catalog type",
         description="Kinds of thing in the catalog, such as services and teams.",
         optional=(
             "dynamic_resource_parameter",
             "estimated_count",
+            "is_team_type",
             "last_synced_at",
+            "owning_team_ids",
             "registry_type",
             "required_integrations",
             "source_repo_url",
@@ -170,6 +240,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             text("registry_type", "Registry that the type is synced from"),
             text("dynamic_resource_parameter", "Parameter that identifies a dynamic type"),
             text("source_repo_url", "Repository that the type is managed in"),
+            text("engine_resource_type", "Name of the type in expressions"),
+            flag("use_name_as_identifier", "Whether an entry can be referred to by its name"),
+            flag("is_team_type", "Whether the entries are the account's teams"),
+            nested("owning_team_ids", "Teams that own it"),
             whole("estimated_count", "About how many entries there are"),
             instant("last_synced_at", "When entries were last synced"),
             CREATED,
@@ -178,7 +252,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="custom_fields",
-        path="/v2/custom_fields",
+        ways=(Way("/v2/custom_fields"),),
         group="reference",
         grain="one row per custom field",
         description="Fields that the account has added to its incidents.",
@@ -207,27 +281,34 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="follow_ups",
-        path="/v2/follow_ups",
+        ways=(
+            Way("/v3/follow_ups", 250, variants=MODES_ONE_AT_A_TIME, changes=SINCE_A_MOMENT),
+            Way("/v2/follow_ups", variants=MODES_ONE_AT_A_TIME, lacks=("category",)),
+        ),
         group="live",
         grain="one row per follow-up",
         description="Work that an incident leaves behind.",
-        variants=MODES_ONE_AT_A_TIME,
         optional=(
             "assignee",
             "assignee_team",
+            "category",
             "completed_at",
             "description",
             "external_issue_reference",
             "priority",
         ),
         references=TASK_REFERENCES,
-        enums={"status": TASK_STATUSES},
+        enums={
+            "status": TASK_STATUSES,
+            "external_issue_reference.provider": ISSUE_TRACKERS,
+        },
         columns=(
             ID,
             text("incident_id", "Incident that the follow-up belongs to"),
             text("title", "What has to be done, in a line"),
             text("description", "What has to be done, in full"),
             text("status", "outstanding, completed, not_doing or deleted (a soft delete)"),
+            nested("category", "Category with its rank"),
             nested("priority", "Priority with its rank"),
             nested("assignee", "User who does it"),
             nested("assignee_team", "Team that does it"),
@@ -241,7 +322,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="incident_roles",
-        path="/v1/incident_roles",
+        ways=(Way("/v2/incident_roles", lacks=("required",)), Way("/v1/incident_roles")),
         group="reference",
         grain="one row per incident role",
         description="Parts that people play in an incident.",
@@ -261,7 +342,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="incident_timestamps",
-        path="/v2/incident_timestamps",
+        ways=(Way("/v2/incident_timestamps"),),
         group="reference",
         grain="one row per timestamp definition",
         description="Moments of an incident that the account records, such as Reported or Fixed.",
@@ -273,11 +354,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="incident_updates",
-        path="/v2/incident_updates",
+        ways=(Way("/v2/incident_updates", page_size=250),),
         group="live",
-        grain="one row per update of an incident; rows never change",
-        description="Messages posted on incidents, with the status and severity they set.",
-        page_size=250,
+        grain="one row per update of an incident",
+        description="Messages posted on incidents, with the status and severity they set. A text "
+        "can be edited or scrubbed later, which only a full listing shows.",
         optional=("merged_into_incident_id", "message", "new_severity"),
         references={
             "incident_id": "incidents",
@@ -300,7 +381,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="incident_statuses",
-        path="/v1/incident_statuses",
+        ways=(Way("/v1/incident_statuses"),),
         group="reference",
         grain="one row per incident status",
         description="Statuses that an incident moves through.",
@@ -317,15 +398,23 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="workflows",
-        path="/v2/workflows",
+        ways=(Way("/v2/workflows"),),
         group="reference",
         grain="one row per workflow",
         description="Automation that runs on incidents.",
-        optional=("delay", "folder", "owning_team_ids", "runs_from", "shortform"),
+        optional=(
+            "auto_run_mode",  # not in August 2026
+            "delay",
+            "folder",
+            "owning_team_ids",
+            "runs_from",
+            "shortform",
+        ),
         enums={
             "state": ("active", "disabled", "draft", "error"),
             "runs_on_incidents": ("newly_created", "newly_created_and_active"),
             "private_incident_scope": ("all", "owning_teams", "none"),
+            "auto_run_mode": ("run_automatically", "confirm_before_running"),
         },
         columns=(
             ID,
@@ -339,6 +428,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             nested("once_for", "References that it runs only once for"),
             text("runs_on_incidents", "newly_created or newly_created_and_active"),
             nested("runs_on_incident_modes", "Incident modes that it runs on"),
+            text("auto_run_mode", "run_automatically or confirm_before_running"),
             instant("runs_from", "Incidents created before this are left alone"),
             flag("continue_on_step_error", "Whether a failed step stops it"),
             nested("delay", "How long it waits before it runs"),
@@ -352,12 +442,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="users",
-        path="/v2/users",
+        ways=(Way("/v2/users", page_size=1000, params={"include_inactive": "true"}),),
         group="reference",
         grain="one row per user, leavers included",
         description="People of the account.",
-        page_size=1000,
-        params={"include_inactive": "true"},
         optional=("email", "slack_user_id"),
         columns=(
             ID,
@@ -373,7 +461,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="severities",
-        path="/v1/severities",
+        ways=(Way("/v1/severities"),),
         group="reference",
         grain="one row per severity",
         description="How bad an incident can be.",
@@ -388,12 +476,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="schedules",
-        path="/v2/schedules",
+        # Any more and the API leaves next_shifts out.
+        ways=(Way("/v2/schedules", page_size=25),),
         group="reference",
         grain="one row per on-call schedule",
         description="Who is on call, now and next.",
-        # Any more and the API leaves next_shifts out.
-        page_size=25,
         optional=("config", "current_shifts", "holidays_public_config", "next_shifts"),
         references={"current_shifts[].user.id": "users", "next_shifts[].user.id": "users"},
         columns=(
@@ -413,25 +500,38 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         name="incidents",
-        path="/v2/incidents",
+        ways=(
+            Way(
+                "/v2/incidents",
+                page_size=250,
+                params={
+                    "mode[one_of]": INCIDENT_MODES,
+                    "status_category[one_of]": STATUS_CATEGORIES,
+                },
+                changes=SINCE_A_DAY,
+            ),
+        ),
         group="live",
         grain="one row per incident, of every mode and status category",
         description="Incidents, from triage to closed.",
-        page_size=250,
-        params={"mode[one_of]": INCIDENT_MODES, "status_category[one_of]": STATUS_CATEGORIES},
         optional=(
             "call_url",
+            "debriefs",
             "duration_metrics",
             "external_issue_reference",
             "has_debrief",
             "incident_timestamp_values",
             "incident_type",
+            "last_activity_at",  # not in August 2026
+            "ms_teams_channel_url",
             "permalink",
             "postmortem_document_ids",
             "postmortem_document_url",
             "severity",
             "slack_channel_name",
+            "slack_channel_url",
             "summary",
+            "team_ids",  # not in August 2026
             "workload_minutes_late",
             "workload_minutes_sleeping",
             "workload_minutes_total",
@@ -448,6 +548,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         enums={
             "mode": INCIDENT_MODES,
             "visibility": ("public", "private"),
+            "external_issue_reference.provider": ISSUE_TRACKERS,
             "incident_status.category": STATUS_CATEGORIES,
         },
         columns=(
@@ -469,6 +570,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             ),
             nested("external_issue_reference", "Issue in another tracker"),
             flag("has_debrief", "Whether a debrief was held"),
+            nested("debriefs", "Debriefs, each with its start and end"),
             text("postmortem_document_url", "Address of the post-mortem"),
             nested("postmortem_document_ids", "Post-mortem documents"),
             text("call_url", "Address of the call"),
@@ -476,6 +578,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             text("slack_channel_id", "Chat channel"),
             text("slack_channel_name", "Chat channel's name"),
             text("slack_team_id", "Chat workspace"),
+            text("slack_channel_url", "Address of the chat channel"),
+            text("ms_teams_channel_url", "Address of the channel in Microsoft Teams"),
+            nested("team_ids", "Teams that it belongs to"),
+            instant("last_activity_at", "When anything last happened on it"),
             decimal("workload_minutes_total", "Time people spent on it, minutes"),
             decimal("workload_minutes_working", "Of that in working hours, minutes"),
             decimal("workload_minutes_late", "Of that in late hours, minutes"),

@@ -1,30 +1,59 @@
 """Failures in words: what went wrong with a resource, and what whoever is on call can do.
 
-Texts never hold the key; what comes from the API is cleaned. Deciding what is a failure is the
-transport's.
+Texts never hold the key; what comes from the API is cleaned. Whether an answer is a page, and
+whether to ask again, is decided in `pages` and `session`.
 """
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import orjson
 from requests import Response
 from requests.exceptions import HTTPError, RequestException
 
 from incident_assets.api.adapter import OutOfTime
-from incident_assets.api.key import clean_text, resolve_key
-from incident_assets.api.pages import BadPage
-from incident_assets.settings import Settings
-from incident_assets.sync.listing import Failure
+from incident_assets.api.key import Key
+from incident_assets.api.pages import BadPage, NoPage, Redirected
 
 ATTEMPTS = 4  # the first and three retries
-RETRIED_STATUSES = (408, 429, *range(500, 600))
+MISSING_STATUSES = (404, 405, 410, 501)
+RETRIED_STATUSES = (408, 429, *(status for status in range(500, 600) if status != 501))
 
 
-class Redirected(RequestException):
-    """The API answered with a redirect; it is not followed, so the key goes nowhere else."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a resource could not be read, in words that someone on call can act on."""
+
+    message: str
+    remedy: str
+    status: int | None = None
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        request = f" (request id {self.request_id})" if self.request_id else ""
+        return f"{self.message}{request}. {self.remedy}"
 
 
-def describe_failure(error: Exception, settings: Settings) -> Failure:
-    """Return why a request failed for good, and what to do, in one line without the key."""
-    url = settings.require_base_url()
+def find_request_error(error: BaseException) -> RequestException | BadPage | None:
+    """Return what went wrong with a request, out of what dlt has wrapped it in; None if nothing."""
+    return next((e for e in _unwrap(error) if isinstance(e, RequestException | BadPage)), None)
+
+
+def _unwrap(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether an answer to a first request says that nothing is at that path."""
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code in MISSING_STATUSES
+    return isinstance(error, Redirected | NoPage)
+
+
+def describe_failure(error: Exception, url: str, key: Key) -> Failure:
+    """Return why a request to the base URL failed for good, in one line without the key."""
     if isinstance(error, BadPage):
         return Failure(
             str(error),
@@ -36,35 +65,62 @@ def describe_failure(error: Exception, settings: Settings) -> Failure:
         return Failure(str(error), "Give it more time, or sync fewer resources at once")
     if isinstance(error, Redirected):
         status = error.response.status_code if error.response is not None else None
-        return Failure(str(error), "Set INCIDENT_API_BASE_URL to the API's own address", status)
+        return Failure(
+            key.clean(str(error)), "Set INCIDENT_API_BASE_URL to the API's own address", status
+        )
     response = error.response if isinstance(error, HTTPError) else None
     if response is None:
         return Failure(
-            f"cannot reach {url}: {clean_text(_innermost_reason(error))}",
+            f"cannot reach {url}: {key.clean(_innermost_reason(error))}",
             "Check INCIDENT_API_BASE_URL, the network and proxy settings, then sync again",
         )
-    status, api = response.status_code, _read_error(response)
+    status, api = response.status_code, _read_error(response, key)
     message = f"{status} {api['type']}: {api['message']}" if api["message"] else f"status {status}"
     if status in RETRIED_STATUSES:
         message += f", {ATTEMPTS} times"
-    return Failure(message, _find_remedy(status, api["scope"], url), status, api["request_id"])
+    return Failure(message, _find_remedy(status, api["scope"], url, key), status, api["request_id"])
 
 
-def _find_remedy(status: int, scope: str, url: str) -> str:
+def describe_missing(asked: Sequence[tuple[str, Failure]], url: str) -> Failure:
+    """Return the failure of a resource that is at none of its paths; `asked` has at least two."""
+    answers = " nor ".join(f"{path} ({failure.message})" for path, failure in asked)
+    last = asked[-1][1]
+    return Failure(
+        f"the API has neither {answers}", _find_successor(url), last.status, last.request_id
+    )
+
+
+def describe_wrong_address(url: str) -> Failure:
+    """Return the failure of all resources where no path of the API is there."""
+    return Failure(
+        "none of the API's paths is there",
+        f"Is INCIDENT_API_BASE_URL ({url}) right? It is the address in front of /v2/incidents",
+        404,
+    )
+
+
+def _find_successor(url: str) -> str:
+    return (
+        f"If INCIDENT_API_BASE_URL ({url}) is right, the API has moved on: look for a newer "
+        "version of incident_assets"
+    )
+
+
+def _find_remedy(status: int, scope: str, url: str, key: Key) -> str:
     if status == 401:
-        return f"The key from {resolve_key()[1]} was refused: check it or create a new one"
+        return f"The key from {key.origin} was refused: check it or create a new one"
     if status == 403:
         return (
             f"The key lacks {scope or 'a permission'}: grant it in the account's API key settings"
         )
-    if status == 404:
-        return f"Is INCIDENT_API_BASE_URL ({url}) right?"
+    if status in MISSING_STATUSES:
+        return _find_successor(url)
     if status in RETRIED_STATUSES:
         return "The API is in trouble or busy: sync again later"
     return "The API refused the request: if it goes on, file an issue with this message"
 
 
-def _read_error(response: Response) -> dict[str, str]:
+def _read_error(response: Response, key: Key) -> dict[str, str]:
     """Return type, message, scope and request id of an API error; bodies of 5xx are anything."""
     try:
         body = orjson.loads(response.content)
@@ -79,7 +135,7 @@ def _read_error(response: Response) -> dict[str, str]:
         found = {}
     found["request_id"] = found.get("request_id") or response.headers.get("X-Request-Id")
     names = ("type", "message", "scope", "request_id")
-    return {name: clean_text(str(found.get(name) or "")) for name in names}
+    return {name: key.clean(str(found.get(name) or "")) for name in names}
 
 
 def _innermost_reason(error: BaseException) -> str:

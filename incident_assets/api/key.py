@@ -1,10 +1,12 @@
 """The API key: where it is found, how it is sent, and how it is kept out of texts.
 
-It is looked up when a request is made, never at import, and is part of no settings object.
+It is looked up when a run or a command needs it, never at import, and is part of no settings
+object.
 """
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import dlt
 from dlt.common.configuration import configspec
@@ -17,44 +19,61 @@ LONGEST_TEXT = 300  # characters
 SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
 
 
-def resolve_key() -> tuple[str, str]:
-    """Return the API key and where it came from. Raises SettingError that never shows the key."""
-    if key := os.environ.get("INCIDENT_API_KEY", "").strip():
-        origin = "INCIDENT_API_KEY"
+@dataclass(frozen=True)
+class Key:
+    """The API key and where it came from; shown, it is only the latter."""
+
+    secret: str = field(repr=False)
+    origin: str
+
+    def clean(self, text: str) -> str:
+        """Return a text as one printable line without the key, cut to a readable length."""
+        if len(self.secret) >= SHORTEST_SECRET:
+            text = text.replace(self.secret, "***")
+        line = "".join(c if c.isprintable() else " " for c in text)
+        return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
+
+
+def resolve_key() -> Key:
+    """Look the API key up. Raises SettingError, which never shows it."""
+    if secret := os.environ.get("INCIDENT_API_KEY", "").strip():
+        key = Key(secret, "INCIDENT_API_KEY")
     else:
-        key, origin = _find_dlt_secret()
-    if not (key.isascii() and key.isprintable()) or " " in key:
+        key = _find_dlt_secret()
+    if not (key.secret.isascii() and key.secret.isprintable()) or " " in key.secret:
         raise SettingError(
-            f"the API key from {origin} has characters that no key has: copy it anew"
+            f"the API key from {key.origin} has characters that no key has: copy it anew"
         )
-    return key, origin
+    return key
 
 
-def _find_dlt_secret() -> tuple[str, str]:
+def _find_dlt_secret() -> Key:
     for provider in dlt.secrets.config_providers:
         value, found_as = provider.get_value("api_key", str, "")
         if value and str(value).strip():
-            return str(value).strip(), f"dlt's secret {found_as} ({provider.name})"
+            return Key(str(value).strip(), f"dlt's secret {found_as} ({provider.name})")
     raise SettingError(
         "there is no API key: set INCIDENT_API_KEY in .env or the environment, "
         "or dlt's secret api_key"
     )
 
 
-@configspec
+@configspec(init=False)
 class LazyBearerAuth(AuthConfigBase):
-    """Bearer authentication that looks the key up when a request is made, never before."""
+    """Bearer authentication; without a key, it is looked up when the first request is made."""
+
+    def __init__(self, key: Key | None = None):
+        super().__init__()
+        self._key = key
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {resolve_key()[0]}"
+        self._key = self._key or resolve_key()
+        request.headers["Authorization"] = f"Bearer {self._key.secret}"
         return request
 
 
 def clean_text(text: str) -> str:
-    """Return text of the API as one printable line without the key, cut to a readable length."""
-    with suppress(SettingError):  # no key, nothing to hide
-        key = resolve_key()[0]
-        if len(key) >= SHORTEST_SECRET:
-            text = text.replace(key, "***")
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
+    """Return text as `Key.clean` does, with the key of this moment, if there is one."""
+    with suppress(SettingError):
+        return resolve_key().clean(text)
+    return Key("", "nowhere").clean(text)

@@ -1,7 +1,7 @@
-"""What a page is: reading one, refusing what only looks like one, and walking variants.
+"""What a page is: judging a response, reading it, refusing what only looks like one, walking on.
 
 A page is trusted only if it is whole (paging that cannot lie): its list is there, every item has
-an id, and a paginated endpoint says what comes next. Requests and retries are the transport's.
+an id, and a paginated endpoint says what comes next. Requests and retries are the session's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,28 @@ from typing import Any
 import msgspec
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests import Request, Response
+from requests.exceptions import RequestException
 
-from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.adapter import PageResponse
+from incident_assets.api.endpoints import Endpoint, Way
 from incident_assets.api.exact_json import is_storable, parse_json
 from incident_assets.api.rows import Row, build_row_type, find_extra
 
 
 class BadPage(Exception):
-    """A response that is no page; `retryable` says whether asking again may help."""
+    """A response that is no whole page."""
 
-    def __init__(self, message: str, retryable: bool = True):
-        super().__init__(message)
-        self.retryable = retryable
+
+class RetryablePage(BadPage):
+    """A page that may be whole when it is asked for again."""
+
+
+class NoPage(RetryablePage):
+    """A response without the list that was asked for."""
+
+
+class Redirected(RequestException):
+    """The API answered with a redirect; it is not followed, so the key goes nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,29 @@ class Page:
 
 
 class PageReader:
-    """Reads the pages of one resource, and learns from them which unknown fields they have."""
+    """Judges the answers for one resource, and learns from them which unknown fields they have."""
 
-    def __init__(self, endpoint: Endpoint):
+    def __init__(self, endpoint: Endpoint, way: Way):
         self._endpoint = endpoint
+        self._paginated = way.page_size is not None
         self._extra: list[str] = []
         self._decoder = self._build_decoder()
+
+    def judge(self, response: Response, *_: Any, **__: Any) -> None:
+        """Note the page in a response, which dlt and its rows are then read from.
+
+        The one place where an answer is judged; dlt's client asks again where what it raises may
+        pass. Raises HTTPError for its status, Redirected, and BadPage if it is no whole page.
+        """
+        if response.is_redirect:
+            target = response.headers["Location"]
+            raise Redirected(f"{response.status_code}: redirected to {target}", response=response)
+        response.raise_for_status()
+        page = self.read(response)
+        if isinstance(response, PageResponse):
+            cursor = {"after": page.after} if page.after else {}
+            response.page = page
+            response.decoded = {self._endpoint.name: page.items, "pagination_meta": cursor}
 
     def _build_decoder(self) -> "msgspec.json.Decoder[Any]":
         row: Any = build_row_type(self._endpoint, self._extra)
@@ -66,16 +93,18 @@ class PageReader:
         known = bool(items) and isinstance(items[0], Row)
         ids = [item.id for item in items] if known else [_read_id(item) for item in items]
         if not (set(map(type, ids)) <= {str} and all(ids) and "".join(ids).isprintable()):
-            raise BadPage("an item of the page has no id", retryable=False)
+            raise BadPage("an item of the page has no id")
         if not known:
             self._learn(items)
-        if self._endpoint.page_size is None:
+        if not self._paginated:
             return Page(items, ids, len(body), None, None)
         if not isinstance(meta, dict):
-            raise BadPage("the page has no pagination_meta, so whether it is the last is unknown")
+            raise RetryablePage(
+                "the page has no pagination_meta, so whether it is the last is unknown"
+            )
         after, total = meta.get("after"), meta.get("total_record_count")
         if after is not None and not (isinstance(after, str) and is_storable(after)):
-            raise BadPage("the cursor pagination_meta.after is no text")
+            raise RetryablePage("the cursor pagination_meta.after is no text")
         total = total if isinstance(total, int) else None
         return Page(items, ids, len(body), after or None, total)
 
@@ -93,12 +122,12 @@ class PageReader:
         try:
             body = parse_json(response.content)
         except (ValueError, RecursionError):
-            raise BadPage(f"the body is no JSON ({kind}, {len(response.content)} bytes)") from None
+            raise NoPage(f"the body is no JSON ({kind}, {len(response.content)} bytes)") from None
         if not isinstance(body, dict):
-            raise BadPage(f"the body is no JSON object but {type(body).__name__}")
+            raise NoPage(f"the body is no JSON object but {type(body).__name__}")
         items = body.get(self._endpoint.name)
         if not isinstance(items, list):
-            raise BadPage(f"the page has no list {self._endpoint.name!r}")
+            raise NoPage(f"the page has no list {self._endpoint.name!r}")
         return items, body.get("pagination_meta")
 
     def _learn(self, items: Sequence[Any]) -> None:
@@ -112,7 +141,7 @@ def _read_id(item: Any) -> Any:
 
 
 class VariantPaginator(BasePaginator):
-    """Asks for a single page once per variant, each with its own query parameters.
+    """Walks one variant after the other, each to its last page.
 
     The first variant's parameters are in the request already.
     """
@@ -121,13 +150,18 @@ class VariantPaginator(BasePaginator):
         super().__init__()
         self._variants = list(variants)
         self._current = 0
+        self._after: str | None = None
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        self._current += 1
+        """Go on in the variant while it has a cursor, then to the next variant."""
+        self._after = response.json()["pagination_meta"].get("after")
+        self._current += self._after is None
         self._has_next_page = self._current < len(self._variants)
 
     def update_request(self, request: Request) -> None:
+        """Set the parameters of the next page."""
+        for name in ("after", *(name for variant in self._variants for name in variant)):
+            request.params.pop(name, None)
         if self._has_next_page:
-            for name in self._variants[self._current - 1]:
-                request.params.pop(name, None)
-            request.params.update(self._variants[self._current])
+            cursor = {"after": self._after} if self._after else {}
+            request.params.update({**self._variants[self._current], **cursor})

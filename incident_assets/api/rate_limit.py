@@ -1,6 +1,6 @@
 """Keeping to the API's rate limit before it has to say 429: buckets fed by its X-RateLimit headers.
 
-Waiting itself, and what is done after a 429, is the adapter's and the transport's.
+Waiting itself, and what is done after a 429, is the adapter's and the session's.
 """
 
 import re

@@ -51,6 +51,7 @@ EXACT_DIGITS = 16  # a double of so many characters holds every one of them
 # dlt turns any other name into a different one, and a leading underscore is the loader's.
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
+NOT_LOADED = ""  # `_dlt_load_id` of a row until the load that wrote it is concluded
 
 _FRACTION = re.compile(r"(\.\d{6})(\d+)")
 
@@ -99,33 +100,32 @@ def find_extra(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[s
     return sorted(name for name in set().union(*items) - taken if is_column_name(name))
 
 
-def build_table(endpoint: Endpoint, items: Sequence[Any], load_id: str) -> pa.Table:
+def build_table(endpoint: Endpoint, items: Sequence[Any]) -> pa.Table:
     """Return one typed row per item, in order; items are all Rows or all parsed objects.
 
     Columns: the pinned ones, unknown fields in alphabetical order as JSON text, `_rescued` (JSON
-    text of an object, or null), `_deleted_at` (null), `_dlt_load_id`. Every item has a text `id`.
+    text of an object, or null), `_deleted_at` (null), `_dlt_load_id` (NOT_LOADED). Every item has a
+    text `id`.
     """
     if items and isinstance(items[0], Row):
         names = [field.encode_name for field in msgspec.structs.fields(items[0])]
         extra = names[len(endpoint.columns) :]
         try:
-            return _build_from_rows(endpoint, extra, items, load_id)
+            return _build_from_rows(endpoint, extra, items)
         except (pa.ArrowInvalid, ValueError, OverflowError):
             items = [_unpack(names, row) for row in items]
-    return _build_from_objects(endpoint, items, load_id)
+    return _build_from_objects(endpoint, items)
 
 
 def _build_fields(endpoint: Endpoint, extra: Sequence[str]) -> list[Column]:
     return build_columns(endpoint, extra)[: -len(LOADER_COLUMNS)]
 
 
-def _build_from_rows(
-    endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row], load_id: str
-) -> pa.Table:
+def _build_from_rows(endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row]) -> pa.Table:
     fields = _build_fields(endpoint, extra)
     values = zip(*map(msgspec.structs.astuple, rows), strict=True)
     arrays = [_read_cells(column, cells) for column, cells in zip(fields, values, strict=True)]
-    arrays += _build_loader_arrays([None] * len(rows), load_id)
+    arrays += _build_loader_arrays([None] * len(rows))
     return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
 
 
@@ -156,18 +156,16 @@ def _unpack(names: Sequence[str], row: Row) -> dict[str, Any]:
     }
 
 
-def _build_loader_arrays(rescued: Sequence[str | None], load_id: str) -> list[pa.Array]:
+def _build_loader_arrays(rescued: Sequence[str | None]) -> list[pa.Array]:
     count = len(rescued)
     return [
         pa.array(rescued, pa.string()),
         pa.nulls(count, ARROW_TYPES["timestamp"]),
-        pa.array([load_id] * count, pa.string()),
+        pa.array([NOT_LOADED] * count, pa.string()),
     ]
 
 
-def _build_from_objects(
-    endpoint: Endpoint, items: Sequence[Mapping[str, Any]], load_id: str
-) -> pa.Table:
+def _build_from_objects(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> pa.Table:
     rescued: list[dict[str, Any]] = [{} for _ in items]
     unknown = set().union(*items) - {column.name for column in endpoint.columns}
     extra = find_extra(endpoint, items)
@@ -179,9 +177,7 @@ def _build_from_objects(
         for item, spare in zip(items, rescued, strict=True):
             if item.get(name) is not None:
                 spare[name] = item[name]
-    arrays += _build_loader_arrays(
-        [_dump_rescued(spare) if spare else None for spare in rescued], load_id
-    )
+    arrays += _build_loader_arrays([_dump_rescued(x) if x else None for x in rescued])
     return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
 
 

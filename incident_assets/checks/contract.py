@@ -1,12 +1,14 @@
-"""Contract: columns, types and values of a table against the table of resources.
+"""Contract: paths, columns, types and values of a table against the table of resources.
 
 Nothing found here loses data; it says that the API, or somebody with the database, changed
 something that reports may rely on.
 """
 
+from contextlib import suppress
+
 import duckdb
 
-from incident_assets.api.endpoints import LOADER_COLUMNS, ColumnType, Endpoint
+from incident_assets.api.endpoints import LOADER_COLUMNS, ColumnType, Endpoint, Way
 from incident_assets.checks.finding import (
     NEVER_LOADED,
     SAMPLE,
@@ -14,7 +16,8 @@ from incident_assets.checks.finding import (
     has_loaded,
     read_path,
 )
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.sync.log import LOG_TABLE
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 DUCKDB_TYPES: dict[ColumnType, str] = {
     "text": "VARCHAR",
@@ -36,6 +39,8 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     samples: dict[str, list[str]] = {}
     queries: dict[str, str] = {}
 
+    answered, ending = _read_answer(connection, endpoint)
+    found |= dict.fromkeys(ending, 1)
     types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
     for name in sorted(types.keys() - pinned):
@@ -62,7 +67,8 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
                 f"SELECT id {live} AND list_contains(json_keys(_rescued), '{_escape(name)}')"
             )
         for name, count in zip(here, filled, strict=True):
-            if total and not count and name not in endpoint.optional and name not in rescued:
+            may_lack = {*endpoint.optional, *answered.lacks, *rescued}
+            if total and not count and name not in may_lack:
                 found[f"gone: {name}"] = total
                 queries[f"gone: {name}"] = f'SELECT id {live} AND "{name}" IS NULL'
         for path, values in endpoint.enums.items():
@@ -84,6 +90,28 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
         samples=samples,
         sql=queries,
     )
+
+
+def _read_answer(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
+) -> tuple[Way, list[str]]:
+    """Return the version of the API that answered last, and what tells of a path at its end."""
+    rows = []
+    with suppress(duckdb.BinderException):  # a log without these columns, of an older program
+        rows = connection.execute(
+            f"SELECT path, notice FROM {LOG_TABLE} "
+            f"WHERE resource = '{endpoint.name}' AND outcome = 'loaded' AND path IS NOT NULL "
+            "ORDER BY finished_at DESC"
+        ).fetchall()
+    if not rows:
+        return endpoint.newest, []
+    paths = [way.path for way in endpoint.ways]
+    (path, notice), before = rows[0], {row[0] for row in rows}
+    found = [f"{path} is at its end: {notice}"] if notice else []
+    newer = before.intersection(paths[: paths.index(path)] if path in paths else ())
+    if newer:
+        found.append(f"{path} answers, and no longer {' or '.join(sorted(newer))}")
+    return next((w for w in endpoint.ways if w.path == path), endpoint.newest), found
 
 
 def _escape(text: str) -> str:

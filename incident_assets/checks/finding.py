@@ -11,9 +11,8 @@ from typing import Literal
 import duckdb
 
 from incident_assets.api.endpoints import Endpoint
-from incident_assets.sync.load import RAW_SCHEMA
-from incident_assets.sync.run import LOG_SCHEMA
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
 
 SAMPLE = 5  # ids shown of what is wrong
 

@@ -10,8 +10,8 @@ import duckdb
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.finding import NEVER_LOADED, Finding
-from incident_assets.sync.run import LOG_SCHEMA
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 MISSED_TO_WARN = 2  # syncs
 MISSED_TO_FAIL = 4

@@ -17,8 +17,8 @@ from incident_assets.checks.finding import (
     has_loaded,
     read_path,
 )
-from incident_assets.sync.load import RAW_SCHEMA
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 PAST = ("created_at", "updated_at", "completed_at")
 

@@ -9,7 +9,7 @@ import duckdb
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.finding import NEVER_LOADED, Finding, has_loaded
-from incident_assets.sync.run import LOG_SCHEMA
+from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 HISTORY = 7  # full listings
 LARGEST_DROP = 0.2  # of the median

@@ -16,7 +16,8 @@ from incident_assets.defs.api import ApiResource
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
-from incident_assets.sync.run import Outcome, Sync, open_sync
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import Sync, open_sync
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
@@ -77,6 +78,7 @@ def build_ingestion() -> dg.AssetsDefinition:
                 full_refresh=config.full_refresh,
             ) as run,
         ):
+            run.fetch()
             _load(context, dlt, run)
             outcomes = run.conclude()
         yield from (_report(outcome) for outcome in outcomes if not outcome.failure)
@@ -93,7 +95,7 @@ def build_ingestion() -> dg.AssetsDefinition:
 def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> None:
     events = dlt.run(
         context=context,
-        dlt_source=run.source,
+        dlt_source=run.decide(),
         dlt_pipeline=run.pipeline,
         dagster_dlt_translator=IncidentTranslator(),
         loader_file_format="parquet",
@@ -116,6 +118,7 @@ def _report(outcome: Outcome) -> dg.MaterializeResult[Any]:
             "requests": outcome.requests,
             "seconds": outcome.seconds,
             "load_id": outcome.load_id or "",
+            "path": outcome.path,
         },
     )
 

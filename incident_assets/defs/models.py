@@ -25,7 +25,7 @@ from incident_assets.models.catalog import (
     read_models,
 )
 from incident_assets.settings import read_settings
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 GRAIN = "grain"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
-from incident_assets.sync.run import LOG_SCHEMA
+from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 LOG_KEY = dg.AssetKey([LOG_SCHEMA, "log"])
 OUTCOME_CHECK = "every_resource_loaded"

@@ -11,8 +11,8 @@ import dagster as dg
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.outcome import LOG_KEY
 from incident_assets.settings import read_settings
-from incident_assets.sync.run import LOG_SCHEMA
 from incident_assets.warehouse.publishing import publish_database
+from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 
 def build_published_copy() -> dg.AssetsDefinition:

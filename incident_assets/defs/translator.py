@@ -15,7 +15,7 @@ from incident_assets.api import endpoints
 from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.checks.freshness import fail_window, warn_window
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 OWNER = "team:reliability"
 API_KEY = dg.AssetKey("incident_api_source")
@@ -48,8 +48,8 @@ class IncidentTranslator(DagsterDltTranslator):
                 "dagster/table_name": f"{RAW_SCHEMA}.{endpoint.name}",
                 "dagster/column_schema": describe_columns(build_columns(endpoint)),
                 "dagster/code_references": _find_row(endpoint),
-                "endpoint": endpoint.path,
-                "page_size": endpoint.page_size or "not paginated",
+                "endpoint": endpoint.newest.path,
+                "page_size": endpoint.newest.page_size or "not paginated",
             },
         )
 

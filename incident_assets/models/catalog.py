@@ -23,7 +23,7 @@ from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.checks.contract import DUCKDB_TYPES
 from incident_assets.models.mappings import SETTINGS, register_settings
 from incident_assets.settings import Settings
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables

@@ -15,8 +15,8 @@ import pyarrow as pa
 from incident_assets.api.endpoints import STATUS_CATEGORIES
 from incident_assets.api.key import clean_text
 from incident_assets.settings import SettingError, Settings
-from incident_assets.sync.load import RAW_SCHEMA
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 # Moments of fct_incident and the names that their timestamps usually have.
 MOMENTS = {

@@ -1,21 +1,22 @@
-"""What a sync by changes asks for, and what it remembers from one sync to the next.
+"""Decide: what a sync asks for, and what whole listings mean for the tables.
 
-Incidents can be asked for by the date of their last change. Their updates cannot, so they are asked
-for incident by incident, where that takes fewer requests than paging through all of them. What is
-remembered is part of dlt's state, which is committed with the rows that it speaks of.
+Some resources can be asked for by the time of their last change. Updates of incidents cannot, so
+they are asked for incident by incident, where that takes fewer requests than paging through all of
+them. What is remembered for the next sync is part of dlt's state, which is committed with the rows
+that it speaks of. Asking is `fetch`'s, loading is `load`'s.
 """
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import dlt
 import duckdb
 
 from incident_assets.api.endpoints import find_endpoint
-from incident_assets.sync.listing import Failure, Listing
+from incident_assets.api.failures import Failure
+from incident_assets.sync.listing import Listing
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import read_spool
 
@@ -23,18 +24,22 @@ log = logging.getLogger(__name__)
 
 # An incident can be posted on, without being changed itself, while it is in one of these.
 ACTIVE_CATEGORIES = ("triage", "live", "paused")
-# Covers edits within the instant of the watermark, rows that were committed late, and clocks.
-OVERLAP = timedelta(hours=1)
+FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
 INCIDENTS, UPDATES = "incidents", "incident_updates"
 
+State = dict[str, dict[str, Any]]
 
-class Changes:
-    """The plan of one sync, and its part of dlt's state.
 
-    State of `incidents`: `watermark`, the newest updated_at that has landed (ISO, UTC), absent
-    where a row had none. State of `incident_updates`: `complete` after a full listing, `since` the
-    time when that began, until a sync by changes has looked at what came after it, and `pending`
-    the incidents whose updates are still to be fetched.
+class Plan:
+    """The plan of one sync, and what it remembers, by resource.
+
+    State of what is asked for by changes: `watermark`, the newest updated_at that has landed (ISO,
+    UTC), absent where a row had none. State of `incident_updates`: `complete` after a full listing,
+    `since` the time when that began, until a sync by changes has looked at what came after it, and
+    `pending` the incidents whose updates are still to be fetched.
+
+    `known` is the state of before, empty where everything is to be listed. `state` is that of
+    after, once `settle` was called.
     """
 
     def __init__(
@@ -42,109 +47,139 @@ class Changes:
         connection: duckdb.DuckDBPyConnection,
         schema: str,
         listings: Mapping[str, Listing],
-        state: Mapping[str, Mapping[str, Any]],
+        known: Mapping[str, Mapping[str, Any]],
+        by_changes: bool,
         started: datetime,
     ):
         self.connection = connection
-        self._schema = schema
         self.listings = listings
+        self.schema = schema
         self._started = started
-        self._made = threading.Event()
-        self.wanted: Sequence[str] | None = None
-        if INCIDENTS in listings and "watermark" in state.get(INCIDENTS, {}):
-            listings[INCIDENTS].full = False
-            if UPDATES in listings and state.get(UPDATES, {}).get("complete"):
-                listings[UPDATES].full = False
-        self._watermark: str = state.get(INCIDENTS, {}).get("watermark", "")
+        self._known = known
+        self.state: State = deepcopy({name: dict(values) for name, values in known.items()})
+        self._changed: tuple[list[str], list[str]] | None = None
+        if by_changes:
+            for listing in listings.values():
+                listing.since = self._find_start(listing)
+        waits = (
+            by_changes
+            and UPDATES in listings
+            and INCIDENTS in listings
+            and not listings[INCIDENTS].full
+            and self._remembered(UPDATES, "complete")
+        )
+        self.last = listings[UPDATES] if waits else None
 
     @property
-    def updated_since(self) -> date | None:
-        """The day from which on incidents are asked for, or None for all of them."""
-        listing = self.listings.get(INCIDENTS)
-        if listing is None or listing.full:
-            return None
-        return (datetime.fromisoformat(self._watermark) - OVERLAP).date()
+    def first(self) -> list[Listing]:
+        """The listings that wait for no other."""
+        return [listing for listing in self.listings.values() if listing is not self.last]
+
+    @property
+    def decisive(self) -> str:
+        """The listing that shows what to ask for in `last`."""
+        return INCIDENTS
 
     def table(self, name: str) -> str:
         """Return the table that a resource's rows are compared with and loaded into."""
-        return f"{self._schema}.{name}"
+        return f"{self.schema}.{name}"
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is known which incidents' updates are `wanted` (None: all)."""
-        return self._made.wait(seconds)
+    def _remembered(self, name: str, what: str) -> Any:
+        return self._known.get(name, {}).get(what)
 
-    def settle(self, listing: Listing) -> None:
-        """Draw the conclusions from a listing that has ended, before its rows are loaded."""
-        if listing.name == INCIDENTS:
-            self._settle_incidents(listing)
-        elif listing.name == UPDATES and listing.whole:
-            state = dlt.current.resource_state(UPDATES)
+    def _find_start(self, listing: Listing) -> str | None:
+        watermark, changes = self._remembered(listing.name, "watermark"), listing.way.changes
+        if watermark is None or changes is None:
+            return None
+        start = datetime.fromisoformat(watermark) - changes.overlap
+        return start.date().isoformat() if changes.by_date else start.isoformat()
+
+    def choose_updates(self) -> None:
+        """Ask for the updates of the incidents that may have new ones, or for all of them."""
+        _, wanted = self._find_changed()
+        by_incident, all_pages = self._count_requests(wanted)
+        if by_incident < all_pages:
+            self.listings[UPDATES].incidents = wanted
+        log.info(
+            "%s: %d requests for the %d incidents that changed or are active, %d for all: asking "
+            "for %s",
+            UPDATES,
+            by_incident,
+            len(wanted),
+            all_pages,
+            "those" if by_incident < all_pages else "all",
+        )
+
+    def settle(self) -> None:
+        """Conclude from listings that have ended what to remember, before their rows are loaded."""
+        for listing in self.listings.values():
+            if listing.is_whole and listing.way.changes is not None:
+                self._move_watermark(listing)
+        if INCIDENTS in self.listings:
+            self._note_pending()
+        updates = self.listings.get(UPDATES)
+        if updates is not None and updates.is_whole:
+            state = self.state.setdefault(UPDATES, {})
             state |= {"pending": [], "since": None}
-            if listing.full:
+            if updates.full:
                 state |= {"complete": True, "since": self._started.isoformat()}
 
-    def _settle_incidents(self, listing: Listing) -> None:
-        if listing.whole:
-            self._move_watermark(listing)
-        state = dlt.current.resource_state(UPDATES)
-        updates = self.listings.get(UPDATES)
-        has_all = updates is not None and updates.full and updates.whole
+    def _note_pending(self) -> None:
+        """Remember incidents whose updates this sync does not have, for a later one."""
+        state = self.state.setdefault(UPDATES, {})
         if not has_table(self.connection, self.table(INCIDENTS)):
-            state["complete"] = has_all
+            state["complete"] = False
         elif state.get("complete"):
-            changed, wanted = self._find_incidents(listing, state)
-            by_incident, all_pages = self._count_requests(wanted)
-            if updates is not None and not updates.full:
-                self._choose(updates, wanted, by_incident, all_pages)
-            if not has_all:
-                # Noted until a listing of updates, of this sync or a later one, has them.
-                state["pending"] = changed
-                if len(changed) > all_pages:
-                    state |= {"complete": False, "pending": []}
-        if updates is not None and self.wanted is None:
-            updates.full = True
-        self._made.set()
+            changed, wanted = self._find_changed()
+            state["pending"] = changed
+            if len(changed) > self._count_requests(wanted)[1]:
+                state |= {"complete": False, "pending": []}
 
     def _move_watermark(self, listing: Listing) -> None:
         newest, undated = self._read(
             "SELECT max(updated_at), count(*) FILTER (updated_at IS NULL) "
             f"FROM {read_spool(listing.files)}"
         )[0]
-        state = dlt.current.resource_state(INCIDENTS)
+        state = self.state.setdefault(listing.name, {})
         if undated and not listing.full:
             listing.fail(
                 Failure(
-                    f"{undated} incidents have no updated_at, so what changed cannot be told",
+                    f"{undated} {listing.name} have no updated_at, so what changed cannot be told",
                     "The nightly sync_all loads them all the same",
                 )
             )
-            listing.end()
         elif undated:
             log.warning(
-                "%d incidents have no updated_at: syncs by changes list everything", undated
+                "%d %s have no updated_at: syncs by changes list everything",
+                undated,
+                listing.name,
             )
             state.pop("watermark", None)
         elif newest is not None:
             # A time in the future would hide every change until then.
             newest = min(newest.astimezone(UTC), self._started)
             if not listing.full:
-                newest = max(newest, datetime.fromisoformat(self._watermark))
+                newest = max(newest, datetime.fromisoformat(state["watermark"]))
             state["watermark"] = newest.isoformat()
 
-    def _find_incidents(
-        self, listing: Listing, state: Mapping[str, Any]
-    ) -> tuple[list[str], list[str]]:
+    def _find_changed(self) -> tuple[list[str], list[str]]:
         """Return the incidents that changed or are pending, and all whose updates are wanted."""
+        if self._changed is None:
+            self._changed = self._compare_incidents()
+        return self._changed
+
+    def _compare_incidents(self) -> tuple[list[str], list[str]]:
         category = "json_extract_string(incident_status, '$.category')"
-        table = self.table(INCIDENTS)
+        since = self._remembered(UPDATES, "since")
         rows = self._read(
             f"""WITH listed AS (
-                SELECT id, updated_at, {category} AS category FROM {read_spool(listing.files)}
+                SELECT id, updated_at, {category} AS category
+                FROM {read_spool(self.listings[INCIDENTS].files)}
             ), stored AS (
                 SELECT id, updated_at, {category} AS category, _dlt_load_id IN (
-                    SELECT load_id FROM {self._schema}._dlt_loads WHERE status = 0
+                    SELECT load_id FROM {self.schema}._dlt_loads WHERE status = 0
                 ) AS committed
-                FROM {table} WHERE _deleted_at IS NULL
+                FROM {self.table(INCIDENTS)} WHERE _deleted_at IS NULL
             ), changed AS (
                 -- A row of a load that was cut off counts as not seen: its updates may be missing.
                 SELECT id FROM listed ANTI JOIN (FROM stored WHERE committed) AS known
@@ -159,16 +194,16 @@ class Changes:
             WHERE category IN (SELECT unnest(?::VARCHAR[])) OR updated_at >= ?
             ORDER BY ALL""",
             [
-                state.get("pending", []),
+                self._remembered(UPDATES, "pending") or [],
                 list(ACTIVE_CATEGORIES),
-                datetime.fromisoformat(state["since"]) - OVERLAP if state.get("since") else None,
+                datetime.fromisoformat(since) - FULL_LISTING_OVERLAP if since else None,
             ],
         )
         return [row[0] for row in rows if row[1]], [row[0] for row in rows]
 
     def _count_requests(self, wanted: Sequence[str]) -> tuple[int, int]:
         """Return how many requests it takes to fetch these incidents' updates, and all updates."""
-        size = find_endpoint(UPDATES).page_size
+        size = find_endpoint(UPDATES).newest.page_size
         return self._read(
             f"""WITH counted AS (
                 SELECT incident_id AS id, count(*) AS updates FROM {self.table(UPDATES)} GROUP BY 1
@@ -180,29 +215,5 @@ class Changes:
             [list(wanted)],
         )[0]
 
-    def _choose(
-        self, updates: Listing, wanted: Sequence[str], by_incident: int, all_pages: int
-    ) -> None:
-        if by_incident < all_pages:
-            self.wanted = wanted
-        else:
-            updates.full = True
-        log.info(
-            "%s: %d requests for the %d incidents that changed or are active, %d for all: asking "
-            "for %s",
-            UPDATES,
-            by_incident,
-            len(wanted),
-            all_pages,
-            "all" if updates.full else "those",
-        )
-
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()
-
-
-def read_state(pipeline: dlt.Pipeline, source: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return what earlier syncs of this database remembered, by resource."""
-    pipeline.sync_destination()
-    sources: Mapping[str, Any] = pipeline.state.get("sources", {})
-    return sources.get(source, {}).get("resources", {})

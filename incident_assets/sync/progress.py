@@ -69,8 +69,8 @@ def describe_progress(listing: Listing) -> str:
         return f"failed: {listing.failure.message}"
     announced = f" of {listing.announced:,}" if listing.announced else ""
     text = f"{listing.pages:,} pages, {listing.rows:,}{announced} rows, "
-    text += f"{listing.requests:,} requests"
-    seconds = listing.waiting_until - time.monotonic()
+    text += f"{listing.traffic.requests:,} requests"
+    seconds = listing.traffic.waiting_until - time.monotonic()
     return f"{text}, waiting {seconds:.0f} s for the rate limit" if seconds > 0 else text
 
 

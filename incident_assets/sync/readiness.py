@@ -10,8 +10,8 @@ from pathlib import Path
 from requests.exceptions import RequestException
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
-from incident_assets.api.failures import describe_failure
-from incident_assets.api.key import resolve_key
+from incident_assets.api.failures import describe_failure, describe_missing, is_missing
+from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.pages import BadPage, PageReader
 from incident_assets.api.session import ask_once, read_identity
 from incident_assets.settings import SettingError, Settings
@@ -31,35 +31,46 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield a finding for the address, the key, each resource and the database, as they come."""
     opt_out()
-    reachable = True
+    key = None
     try:
         yield Finding("INCIDENT_API_BASE_URL", True, settings.require_base_url())
+        reachable = True
     except SettingError as error:
         reachable = False
         yield Finding("INCIDENT_API_BASE_URL", False, str(error))
     try:
-        yield Finding("API key", True, f"from {resolve_key()[1]}")
+        key = resolve_key()
+        yield Finding("API key", True, f"from {key.origin}")
     except SettingError as error:
-        reachable = False
         yield Finding("API key", False, str(error))
-    if reachable:
-        identity = read_identity(settings)
+    if reachable and key is not None:
+        identity = read_identity(settings, key)
         whose = "unknown: /v1/identity does not answer (no failure)"
         if identity:
             roles = ", ".join(identity.roles) or "none"
             whose = f"{identity.name} at {identity.dashboard_url}; roles: {roles}"
         yield Finding("whose key", True, whose)
-        yield from (_try_resource(settings, endpoint) for endpoint in ENDPOINTS)
+        yield from (_try_resource(settings, key, endpoint) for endpoint in ENDPOINTS)
     yield _try_database(settings.database)
 
 
-def _try_resource(settings: Settings, endpoint: Endpoint) -> Finding:
-    size = {} if endpoint.page_size is None else {"page_size": "1"}
-    try:
-        PageReader(endpoint).read(ask_once(settings, endpoint.path, **size))
-    except (RequestException, BadPage) as error:
-        return Finding(endpoint.name, False, str(describe_failure(error, settings)))
-    return Finding(endpoint.name, True, "readable")
+def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Finding:
+    """Ask for a page in the newest way that the API knows."""
+    url, missing = settings.require_base_url(), []
+    for way in endpoint.ways:
+        size = {} if way.page_size is None else {"page_size": "1"}
+        try:
+            PageReader(endpoint, way).read(ask_once(settings, key, way.path, **size))
+        except (RequestException, BadPage) as error:
+            failure = describe_failure(error, url, key)
+            if not is_missing(error):
+                return Finding(endpoint.name, False, str(failure))
+            missing.append((way.path, failure))
+        else:
+            return Finding(endpoint.name, True, f"readable at {way.path}")
+    if len(missing) > 1:
+        failure = describe_missing(missing, url)
+    return Finding(endpoint.name, False, str(failure))
 
 
 def _try_database(path: Path) -> Finding:

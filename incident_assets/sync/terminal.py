@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from incident_assets.sync.run import Outcome
+from incident_assets.sync.log import Outcome
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

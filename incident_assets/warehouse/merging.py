@@ -1,18 +1,20 @@
-"""What a listing changes in its table: rows that are new or different, seen again, or gone.
+"""What a listing changes in its table: rows that are new or different, or gone.
 
 Only rows that differ are loaded, so that a sync writes what changed and the file does not grow with
-every listing. The loading itself is dlt's; which rows a listing has is the listing's.
+every listing. The loading itself is dlt's; which rows a listing has is the spool's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 
-from incident_assets.api.endpoints import LOADER_COLUMNS
-from incident_assets.sync.listing import Listing, SpooledFile
+from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
+from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.spool import SpooledFile
 
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_dlt_load_id")
@@ -33,30 +35,42 @@ def read_spool(files: Iterable[SpooledFile]) -> str:
 
 
 def write_changed(
-    connection: duckdb.DuckDBPyConnection, table: str, listing: Listing
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    files: Sequence[SpooledFile],
+    target: Path,
+    keep: Sequence[str] = (),
+    kept_in: str = "",
 ) -> SpooledFile:
     """Write the rows of a listing that its table does not hold as they are into one file.
 
-    A row is compared by a 64-bit hash over all of its columns; one marked as deleted is different.
+    A row is compared by a 64-bit hash over all of its columns; one that is marked as deleted is
+    different. The columns `keep` are no part of that: their values come from the table `kept_in`.
     """
-    listed = read_spool(listing.files)
-    changed = f"SELECT * FROM {listed}"
+    listed = read_spool(files)
+    known = _read_columns(connection, kept_in) if keep and has_table(connection, kept_in) else {}
+    kept = ", ".join(f"{_cell(name, known, 'kept.')} AS {name}" for name in keep if name in known)
     stored = has_rows(connection, table)
-    if not stored and len(listing.files) == 1:
-        return listing.files[0]
+    if not stored and not kept and len(files) == 1:
+        return files[0]
+    rows = f"SELECT * FROM {listed}"
+    if kept:
+        rows = (
+            f"SELECT listed.* REPLACE ({kept}) FROM {listed} AS listed "
+            f"LEFT JOIN {kept_in} AS kept USING (id)"
+        )
     if stored:
         ours, theirs = _read_columns(connection, listed), _read_columns(connection, table)
-        names = sorted({*ours, *theirs}.difference(_STAMPS))
+        names = sorted({*ours, *theirs}.difference(_STAMPS, keep))
         # A row that is there twice, or marked as deleted, is not what was listed either.
-        changed += f""" AS listed ANTI JOIN (
+        rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
                 SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {listed}) JOIN (
                     SELECT id, min({_hash(names, theirs)}) AS hash FROM {table}
                     GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
-            ) AS same ON listed.id = same.id"""
-    target = listing.folder / f"{listing.name}.changed.parquet"
+            ) AS same ON rows.id = same.id"""
     place = str(target).replace("'", "''")
-    connection.execute(f"COPY ({changed}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
+    connection.execute(f"COPY ({rows}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
     with pq.ParquetFile(target) as written:
         return SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
 
@@ -66,55 +80,50 @@ def _read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[st
     return {row[0]: row[1] for row in rows}
 
 
+def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:
+    return f'{prefix}"{name}"' + ("::VARCHAR" if types[name] == "JSON" else "")
+
+
 def _hash(names: Iterable[str], types: Mapping[str, str]) -> str:
-    cells = (
-        f'"{name}"' + ("::VARCHAR" if types[name] == "JSON" else "") if name in types else "NULL"
-        for name in names
-    )
+    cells = (_cell(name, types) if name in types else "NULL" for name in names)
     return f"hash({', '.join(cells)})"
 
 
-def stamp_rows(
-    connection: duckdb.DuckDBPyConnection, table: str, listing: Listing, at: datetime
-) -> int:
-    """Note on each row whether the listing saw it; return how many rows are newly missing.
+def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) -> None:
+    """Note the load package on the rows that it has written."""
+    connection.execute(
+        f"UPDATE {table} SET _dlt_load_id = ? WHERE _dlt_load_id = ?", [load_id, NOT_LOADED]
+    )
 
-    Rows that were seen get its load id. After a full listing, the others get `_deleted_at`, unless
-    it was short: then nobody knows which rows are gone.
-    """
-    if listing.changed < listing.rows:  # the others were written with it
-        connection.execute(
-            f"UPDATE {table} SET _dlt_load_id = ? FROM {read_spool(listing.files)} AS listed "
-            f"WHERE {table}.id = listed.id AND {table}._dlt_load_id <> ?",
-            [listing.load_id, listing.load_id],
-        )
-    if not listing.full or listing.is_short:
-        return 0
+
+def mark_deleted(
+    connection: duckdb.DuckDBPyConnection, table: str, files: Iterable[SpooledFile], at: datetime
+) -> int:
+    """Mark the rows that a full listing no longer has; return how many were live before."""
     gone = connection.execute(
-        f"UPDATE {table} SET _deleted_at = ? WHERE _dlt_load_id <> ? AND _deleted_at IS NULL",
-        [at, listing.load_id],
+        f"UPDATE {table} SET _deleted_at = ? WHERE _deleted_at IS NULL "
+        f"AND id NOT IN (SELECT id FROM {read_spool(files)})",
+        [at],
     ).fetchone()
     return int(gone[0]) if gone else 0
 
 
 def swap_tables(
-    connection: duckdb.DuckDBPyConnection, fresh: str, schema: str, listings: Iterable[Listing]
+    connection: duckdb.DuckDBPyConnection, fresh: str, schema: str, endpoints: Iterable[Endpoint]
 ) -> dict[str, int]:
-    """Put whole tables of schema `fresh` in the place of the old ones; return rows dropped by name.
+    """Put tables of schema `fresh` in the place of the old ones; return rows dropped by name.
 
-    Part of the caller's transaction. A table of a listing that is not whole stays as it was.
+    Part of the caller's transaction.
     """
     dropped = {}
-    for listing in listings:
-        new, old = f"{fresh}.{listing.name}", f"{schema}.{listing.name}"
+    for endpoint in endpoints:
+        new, old = f"{fresh}.{endpoint.name}", f"{schema}.{endpoint.name}"
         if has_table(connection, old):
-            if not listing.whole:
-                continue
             gone = connection.execute(
                 f"SELECT count(*) FROM {old} AS old ANTI JOIN {new} AS new USING (id)"
             ).fetchone()
-            dropped[listing.name] = gone[0] if gone else 0
-        _write_anew(connection, old, new, listing)
+            dropped[endpoint.name] = gone[0] if gone else 0
+        _write_anew(connection, old, new, endpoint)
     connection.execute(f"INSERT INTO {schema}._dlt_loads BY NAME FROM {fresh}._dlt_loads")
     # dlt would believe the old columns to be there still; without these it looks for itself.
     connection.execute(f"DELETE FROM {schema}._dlt_version")
@@ -122,7 +131,7 @@ def swap_tables(
 
 
 def compact_table(
-    connection: duckdb.DuckDBPyConnection, schema: str, listings: Iterable[Listing]
+    connection: duckdb.DuckDBPyConnection, schema: str, endpoints: Iterable[Endpoint]
 ) -> None:
     """Write the table with the largest share of replaced rows anew, if that is above SPARE.
 
@@ -130,12 +139,11 @@ def compact_table(
     by row groups, and most of our tables are one. One table, since each is there twice meanwhile.
     """
     shares = {}
-    for listing in listings:
-        if listing.whole:
-            rows, written = connection.execute(
-                f"SELECT count(*), coalesce(max(rowid), 0) + 1 FROM {schema}.{listing.name}"
-            ).fetchone() or (0, 0)
-            shares[(written - rows) / written] = listing
+    for endpoint in endpoints:
+        rows, written = connection.execute(
+            f"SELECT count(*), coalesce(max(rowid), 0) + 1 FROM {schema}.{endpoint.name}"
+        ).fetchone() or (0, 0)
+        shares[(written - rows) / written] = endpoint
     share = max(shares, default=0)
     if share > SPARE:
         table = f"{schema}.{shares[share].name}"
@@ -143,9 +151,9 @@ def compact_table(
 
 
 def _write_anew(
-    connection: duckdb.DuckDBPyConnection, table: str, source: str, listing: Listing
+    connection: duckdb.DuckDBPyConnection, table: str, source: str, endpoint: Endpoint
 ) -> None:
-    columns = (*listing.endpoint.columns, *LOADER_COLUMNS)
+    columns = (*endpoint.columns, *LOADER_COLUMNS)
     connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {source}")
     for name in (column.name for column in columns if not column.nullable):
         connection.execute(f'ALTER TABLE {table} ALTER COLUMN "{name}" SET NOT NULL')

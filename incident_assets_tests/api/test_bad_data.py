@@ -17,7 +17,7 @@ from incident_assets.api.exact_json import parse_json
 from incident_assets.api.rows import build_table
 from incident_assets.demo.faults import Fault, status
 from incident_assets.demo.server import DemoApi
-from incident_assets.sync.run import Outcome
+from incident_assets.sync.log import Outcome
 from incident_assets_tests.conftest import read_table
 from incident_assets_tests.rebuilding import normalise, rebuild
 
@@ -87,7 +87,7 @@ def draw_items(endpoint: Endpoint) -> st.SearchStrategy[list[dict[str, Any]]]:
 def test_any_page_can_be_rebuilt(endpoint: Endpoint, data: st.DataObject) -> None:
     items = data.draw(draw_items(endpoint))
     body = json.dumps(items, ensure_ascii=data.draw(st.booleans())).encode()
-    rows = build_table(endpoint, parse_json(body), "load").to_pylist()
+    rows = build_table(endpoint, parse_json(body)).to_pylist()
     assert [rebuild(endpoint, row) for row in rows] == [normalise(endpoint, item) for item in items]
 
 

@@ -24,7 +24,9 @@ from incident_assets.demo.faults import (
 )
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, read_settings
-from incident_assets.sync.run import AccountMismatch, Outcome, run_sync
+from incident_assets.sync.account import AccountMismatch
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError, open_database
 from incident_assets_tests.conftest import (
     KEY,

@@ -11,7 +11,8 @@ from incident_assets.demo.account import generate_account
 from incident_assets.demo.faults import Effect, Fault, drip, hang, rate_limited, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import read_settings
-from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets_tests.conftest import KEY, NAMES, count_rows
 
 Sync = Callable[..., dict[str, Outcome]]

@@ -18,7 +18,7 @@ INCIDENTS = find_endpoint("incidents")
 def make_row(**fields: Any) -> dict[str, Any]:
     """Return the one row that an incident with these fields becomes."""
     body = json.dumps({"id": "I1", **fields}).encode()
-    return build_table(INCIDENTS, [parse_json(body)], "load-1").to_pylist()[0]
+    return build_table(INCIDENTS, [parse_json(body)]).to_pylist()[0]
 
 
 def test_values_of_the_contracts_types_stand_in_their_columns() -> None:
@@ -37,7 +37,7 @@ def test_values_of_the_contracts_types_stand_in_their_columns() -> None:
     assert json.loads(row["severity"]) == {"id": "S1", "rank": 3}
     assert json.loads(row["postmortem_document_ids"]) == ["P1"]
     assert row["_rescued"] is None and row["_deleted_at"] is None
-    assert row["_dlt_load_id"] == "load-1"
+    assert row["_dlt_load_id"] == ""
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_numbers_beyond_64_bits_keep_every_digit() -> None:
         f'{{"id": "I1", "workload_minutes_total": {big}, "severity": {{"rank": {big}, '
         f'"x": {fraction}}}}}'
     ).encode()
-    row = build_table(INCIDENTS, [parse_json(body)], "l").to_pylist()[0]
+    row = build_table(INCIDENTS, [parse_json(body)]).to_pylist()[0]
     assert load_exact(row["_rescued"]) == {"workload_minutes_total": big}
     assert row["severity"] == f'{{"rank":{big},"x":{fraction}}}'
 
@@ -106,14 +106,14 @@ def test_numbers_that_64_bits_hold_are_plain_numbers(text: str) -> None:
 
 def test_a_rank_beyond_64_bits_is_rescued() -> None:
     severities = find_endpoint("severities")
-    row = build_table(severities, [{"id": "S", "rank": 2**63}], "l").to_pylist()[0]
+    row = build_table(severities, [{"id": "S", "rank": 2**63}]).to_pylist()[0]
     assert row["rank"] is None
     assert json.loads(row["_rescued"]) == {"rank": 2**63}
 
 
 def test_a_fraction_is_no_whole_number() -> None:
     severities = find_endpoint("severities")
-    row = build_table(severities, [{"id": "S", "rank": 1.5}], "l").to_pylist()[0]
+    row = build_table(severities, [{"id": "S", "rank": 1.5}]).to_pylist()[0]
     assert row["rank"] is None
     assert json.loads(row["_rescued"]) == {"rank": 1.5}
 
@@ -135,7 +135,7 @@ def test_an_unknown_field_that_cannot_be_a_column_is_rescued(name: str) -> None:
 
 def test_a_field_named_like_a_loader_column_does_not_overwrite_it() -> None:
     row = make_row(_deleted_at="2026-01-01T00:00:00Z", _dlt_load_id="forged")
-    assert row["_deleted_at"] is None and row["_dlt_load_id"] == "load-1"
+    assert row["_deleted_at"] is None and row["_dlt_load_id"] == ""
     assert json.loads(row["_rescued"]) == {
         "_deleted_at": "2026-01-01T00:00:00Z",
         "_dlt_load_id": "forged",
@@ -175,7 +175,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
 
 
 def test_an_empty_page_has_the_whole_schema() -> None:
-    table = build_table(INCIDENTS, [], "l")
+    table = build_table(INCIDENTS, [])
     assert table.num_rows == 0
     assert table.schema.field("created_at").type == pa.timestamp("us", "UTC")
     assert not table.schema.field("id").nullable
@@ -193,5 +193,5 @@ def test_objects_are_rebuilt_from_their_rows() -> None:
         "camelCase": [None, 1],
         "brand_new": {"x": 1.25},
     }
-    row = build_table(INCIDENTS, [item], "l").to_pylist()[0]
+    row = build_table(INCIDENTS, [item]).to_pylist()[0]
     assert rebuild(INCIDENTS, row) == normalise(INCIDENTS, item)

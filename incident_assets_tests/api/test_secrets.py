@@ -35,7 +35,8 @@ from incident_assets.demo.faults import (
 )
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, read_settings
-from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets_tests.conftest import KEY, read_rows, run_command
 
 Execute = Callable[..., dg.ExecuteInProcessResult]

@@ -14,7 +14,7 @@ from incident_assets.models.catalog import (
     read_models,
 )
 from incident_assets.models.mappings import SETTINGS
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "

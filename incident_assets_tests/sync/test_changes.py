@@ -19,9 +19,10 @@ from incident_assets.demo.account import generate_account
 from incident_assets.demo.faults import Fault, edit, hang, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
-from incident_assets.sync.load import RAW_SCHEMA
+from incident_assets.sync.log import Outcome
 from incident_assets.sync.plan import ACTIVE_CATEGORIES
-from incident_assets.sync.run import Outcome, Sync, run_sync
+from incident_assets.sync.run import Sync, run_sync
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets_tests.conftest import KEY, NAMES, read_rows, read_table
 from incident_assets_tests.rebuilding import normalise, rebuild
 

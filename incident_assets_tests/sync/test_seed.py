@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS
-from incident_assets.sync.load import build_config
+from incident_assets.sync.fetch import build_config
 
 URL = "https://api.example.com"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "seed.md"

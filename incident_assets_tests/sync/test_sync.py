@@ -8,7 +8,7 @@ import pytest
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
-from incident_assets.sync.run import Outcome
+from incident_assets.sync.log import Outcome
 from incident_assets_tests.conftest import NAMES, count_rows, read_rows, read_table
 from incident_assets_tests.rebuilding import normalise, rebuild
 

@@ -13,7 +13,7 @@ import pytest
 
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, Settings, read_settings
-from incident_assets.sync.run import Outcome
+from incident_assets.sync.log import Outcome
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.publishing import publish_database
 from incident_assets_tests.killing import read_database, run_to_end

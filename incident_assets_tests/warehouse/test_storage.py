@@ -15,7 +15,8 @@ import pytest
 
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import read_settings
-from incident_assets.sync.run import Outcome, run_sync
+from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.publishing import publish_database
 from incident_assets_tests.conftest import NAMES

@@ -1,0 +1,173 @@
+"""Fetch: whole listings through dlt's rest_api source, outside any pipeline.
+
+`build_config` has the shape of the document that the project was created from; docs/seed.md lists
+where it differs. A listing that fails costs the others nothing. What the listings mean for the
+tables is decided in `plan`.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import dlt
+from dlt.extract import DltResource
+from dlt.sources.rest_api import rest_api_source
+from dlt.sources.rest_api.typing import RESTAPIConfig
+from requests import Response
+
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.failures import (
+    describe_failure,
+    describe_missing,
+    describe_wrong_address,
+    find_request_error,
+    is_missing,
+)
+from incident_assets.api.key import Key, LazyBearerAuth
+from incident_assets.api.pages import PageReader, VariantPaginator
+from incident_assets.api.session import build_session
+from incident_assets.settings import Settings
+from incident_assets.sync.listing import Listing
+from incident_assets.sync.memory import release_memory
+from incident_assets.sync.plan import Plan
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 5  # listings; most are one page, and more would hold more bodies at once
+WALKS_AT_ONCE = 8  # of one listing, where rows are asked for incident by incident
+PARENT = "listed_incidents"  # resource that gives rest_api the incidents to ask for
+
+
+def build_config(
+    endpoints: Iterable[Endpoint], base_url: str, key: Key | None = None
+) -> dict[str, Any]:
+    """Return the rest_api configuration of these resources, each asked for in its newest way."""
+    return {
+        "client": {"base_url": base_url, "auth": LazyBearerAuth(key)},
+        "resource_defaults": {"primary_key": "id", "write_disposition": "merge"},
+        "resources": [
+            {"name": endpoint.name, "endpoint": _build_endpoint(endpoint)} for endpoint in endpoints
+        ],
+    }
+
+
+def _build_endpoint(endpoint: Endpoint) -> dict[str, Any]:
+    way = endpoint.newest
+    # Each resource has params of its own: dlt shares one dict among those without.
+    params: dict[str, Any] = {**way.params, **way.variants[0]}
+    paginator: Any = {"type": "single_page"}
+    if way.page_size is not None:
+        params["page_size"] = way.page_size
+        paginator = {
+            "type": "cursor",
+            "cursor_param": "after",
+            "cursor_path": "pagination_meta.after",
+        }
+    if len(way.variants) > 1:
+        paginator = VariantPaginator(way.variants)
+    return {
+        "path": way.path,
+        "data_selector": endpoint.name,
+        "params": {name: list(v) if isinstance(v, tuple) else v for name, v in params.items()},
+        "paginator": paginator,
+    }
+
+
+class Fetcher:
+    """Walks listings to their ends, all through one session."""
+
+    def __init__(self, settings: Settings, key: Key, listings: Iterable[Listing]):
+        self._url = settings.require_base_url()
+        self._key = key
+        prefix = urlsplit(self._url).path
+        self._session = build_session(
+            settings,
+            {prefix + way.path: x.traffic for x in listings for way in x.endpoint.ways},
+        )
+        self._building = threading.Lock()  # dlt builds sources in one thread
+
+    def fetch_all(self, plan: Plan) -> None:
+        """Walk all listings of a plan, at most five at a time.
+
+        A request that fails gives its listing up; anything else is raised, such as a full disk.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            walks = {x.name: pool.submit(self.fetch, x) for x in plan.first}
+            if plan.last is not None:
+                walks[plan.decisive].result()
+                plan.choose_updates()
+                self.fetch(plan.last)
+            for walk in walks.values():
+                walk.result()
+        listings = list(plan.listings.values())
+        if len(listings) > 1 and all(x.is_missing for x in listings):
+            for listing in listings:
+                listing.fail(describe_wrong_address(self._url))
+
+    def fetch(self, listing: Listing) -> None:
+        """Walk a listing to its end, in the newest way that the API knows, or give it up."""
+        for way in listing.endpoint.ways:
+            listing.begin(way)
+            try:
+                self._walk(listing)
+                listing.end()
+                release_memory()
+                return
+            except Exception as error:
+                cause = find_request_error(error)
+                if cause is None:
+                    raise
+            failure = describe_failure(cause, self._url, self._key)
+            if listing.pages or not is_missing(cause):
+                break
+            listing.missing.append((way.path, failure))
+        if len(listing.missing) > 1 and listing.is_missing:
+            failure = describe_missing(listing.missing, self._url)
+        listing.fail(failure)
+        log.warning("%s: %s", listing.name, failure)
+
+    def _walk(self, listing: Listing) -> None:
+        if listing.incidents is None:
+            self._iterate(listing, None)
+            return
+        shares = [listing.incidents[start::WALKS_AT_ONCE] for start in range(WALKS_AT_ONCE)]
+        with ThreadPoolExecutor(WALKS_AT_ONCE) as pool:
+            for walk in [pool.submit(self._iterate, listing, x) for x in shares if x]:
+                walk.result()
+
+    def _iterate(self, listing: Listing, incidents: Sequence[str] | None) -> None:
+        for _ in self._build_resource(listing, incidents):
+            pass  # each page is taken by the resource's last step
+
+    def _build_resource(self, listing: Listing, incidents: Sequence[str] | None) -> DltResource:
+        """Return the rest_api resource of a listing; with incidents, of their rows alone."""
+        reader = PageReader(listing.endpoint, listing.way)
+
+        def judge(response: Response) -> None:
+            reader.judge(response)
+
+        def take(items: Any, meta: Any = None) -> None:
+            response = items.response
+            listing.take(response.page, _name_walk(response.request.url))
+
+        way = replace(listing.way, params={**listing.way.params, **listing.filters})
+        config = build_config([replace(listing.endpoint, ways=(way,))], self._url, self._key)
+        config["client"]["session"] = self._session
+        endpoint = config["resources"][0]["endpoint"]
+        endpoint["response_actions"] = [judge]
+        if incidents is not None:
+            endpoint["params"]["incident_id"] = f"{{resources.{PARENT}.id}}"
+            page = [{"id": incident} for incident in incidents]
+            config["resources"].insert(0, dlt.resource([page], name=PARENT))
+        with self._building:
+            source = rest_api_source(cast(RESTAPIConfig, config))
+            return source.resources[listing.name].add_step(take)
+
+
+def _name_walk(url: str) -> str:
+    """Return what the pages of one walk have in common: their query without the cursor."""
+    return repr([pair for pair in parse_qsl(urlsplit(url).query) if pair[0] != "after"])
