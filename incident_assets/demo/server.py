@@ -239,7 +239,7 @@ class DemoApi:
         if path == "/v1/identity":
             return Answer(200, orjson.dumps({"identity": self.account.identity}))
         if resource is None:
-            return _error(404, "resource_not_found", "not_found", "there is nothing here")
+            return _error(404, "not_found", "resource_not_found", "there is nothing here")
         if resource in self.forbidden:
             scope, message = f"{resource}.view", f"the key may not view {resource}"
             return _error(403, "resource_forbidden", "missing_required_scope", message, scope=scope)

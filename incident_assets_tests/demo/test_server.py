@@ -101,7 +101,10 @@ def test_each_resource_has_a_permission_of_its_own(
 
 
 def test_other_paths_are_not_found(get: Get) -> None:
-    assert get("/v2/nothing").status_code == 404
+    answer = get("/v2/nothing")
+    body = answer.json()
+    assert answer.status_code == body["status"] == 404 and body["type"] == "not_found"
+    assert body["errors"][0]["code"] == "resource_not_found"
     assert get("/v1/identity").json()["identity"]["name"]
 
 
