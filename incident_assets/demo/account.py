@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from incident_assets.demo.later import add_later_columns
 from incident_assets.demo.names import (
     DURATIONS,
     FIELDS,
@@ -64,6 +65,8 @@ def generate_account(
     generator = _Generator(random.Random(seed), until or today)
     generator.add_reference(max(12, int(60 * (incidents / 1000) ** 0.5)))
     generator.add_incidents(incidents)
+    teams = [make_id("catalog_types", 700 + number) for number in range(len(TEAMS))]
+    add_later_columns(generator.account.rows, teams)
     return generator.account
 
 
