@@ -3,9 +3,14 @@
 import argparse
 import signal
 import sys
+from typing import get_args
 
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.server import DemoApi
+from incident_assets.demo.versions import Calendar, Gone
+
+CALENDAR = "whose paths it has: August 2026 and before, both versions, or without those removed"
+GONE = "what the removed paths answer in 2027"
 
 
 def main() -> int:
@@ -18,6 +23,8 @@ def main() -> int:
     parser.add_argument("--rate-limit", choices=("on", "off"), default="on")
     parser.add_argument("--key", default="demo-key")
     parser.add_argument("--prefix", default="", help="path in front of every endpoint")
+    parser.add_argument("--calendar", choices=get_args(Calendar), default="now", help=CALENDAR)
+    parser.add_argument("--gone", choices=get_args(Gone), default="404", help=GONE)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -28,6 +35,8 @@ def main() -> int:
             latency_ms=given.latency_ms,
             rate_limit=given.rate_limit == "on",
             prefix=given.prefix,
+            calendar=given.calendar,
+            gone=given.gone,
         )
     except OSError as error:
         print(f"port {given.port} cannot be used: {error.strerror}", file=sys.stderr)

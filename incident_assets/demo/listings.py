@@ -3,18 +3,24 @@
 Pure functions over rows; HTTP, keys and limits are the server's.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 from typing import Any
 
-from incident_assets.demo.account import RESOURCES, Account, Row
+from incident_assets.demo.account import Account, Row
 
 Query = dict[str, list[str]]
 
-VERSIONS = {"incident_roles": "v1", "incident_statuses": "v1", "severities": "v1"}
-PATHS = {f"/{VERSIONS.get(name, 'v2')}/{name}": name for name in RESOURCES}
-LARGEST_PAGE = {"incidents": 500, "incident_updates": 250, "users": 10000, "schedules": 10000}
+LARGEST_PAGE = {
+    "/v2/incidents": 500,
+    "/v2/incident_updates": 250,
+    "/v2/users": 10000,
+    "/v2/schedules": 10000,
+    "/v3/actions": 250,
+    "/v3/follow_ups": 250,
+}
 INCIDENTS_SERVED = 250  # whatever was asked for
 DEFAULT_PAGE = 25
 MODES = ("standard", "retrospective", "test", "tutorial")
@@ -29,7 +35,12 @@ CATEGORIES = (
     "canceled",
     "merged",
 )
-WITH_TOTAL = ("incidents", "schedules")
+WITH_TOTAL = ("/v2/incidents", "/v2/schedules")
+TASKS = ("actions", "follow_ups")
+TASKS_V3 = ("/v3/actions", "/v3/follow_ups")
+TIMES = ("created_at", "updated_at")
+DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+MOMENT = DAY + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
 
 
 class InvalidRequest(Exception):
@@ -52,11 +63,14 @@ class Listed:
     meta: dict[str, Any] | None
 
 
-def select_rows(account: Account, resource: str, query: Query, sees_private: bool) -> Selection:
+def select_rows(account: Account, path: str, query: Query, sees_private: bool) -> Selection:
     """Return all rows that match, in order. Raises InvalidRequest as the API would."""
+    resource = path.rpartition("/")[2]
     rows = _see(account, resource, sees_private)
-    if resource in ("actions", "follow_ups"):
+    if resource in TASKS:
         rows = _filter_tasks(account, rows, query)
+        if path in TASKS_V3:
+            rows = sorted(_filter_times(rows, query), key=lambda row: row["id"])
     elif resource == "users":
         rows = _filter_users(rows, query)
     elif resource == "incident_updates":
@@ -79,12 +93,12 @@ def group_rows(rows: list[Row], name: str) -> dict[str, list[Row]]:
     return groups
 
 
-def cut_page(resource: str, selected: Selection, query: Query) -> Listed:
+def cut_page(path: str, selected: Selection, query: Query) -> Listed:
     """Return the page that the query asks for. Raises InvalidRequest as the API would."""
     rows = selected.rows
-    if resource not in LARGEST_PAGE:
+    if path not in LARGEST_PAGE:
         return Listed(rows, None)
-    size = _read_size(resource, query)
+    size = _read_size(path, query)
     start = 0
     if after := query.get("after"):
         if after[0] not in selected.position:
@@ -92,11 +106,12 @@ def cut_page(resource: str, selected: Selection, query: Query) -> Listed:
         start = selected.position[after[0]] + 1
     page = rows[start : start + size]
     meta: dict[str, Any] = {"page_size": size}
-    if resource in WITH_TOTAL:
+    if path in WITH_TOTAL:
         meta["total_record_count"] = len(rows)
-    if page and start + size < len(rows):
+    # v3 does not look beyond a full page, so that the last one may be empty.
+    if len(page) == size and (path in TASKS_V3 or start + size < len(rows)):
         meta["after"] = page[-1]["id"]
-    if resource == "schedules" and size > DEFAULT_PAGE:
+    if path == "/v2/schedules" and size > DEFAULT_PAGE:
         page = [{k: v for k, v in row.items() if k != "next_shifts"} for row in page]
     return Listed(page, meta)
 
@@ -109,11 +124,11 @@ def _see(account: Account, resource: str, sees_private: bool) -> list[Row]:
     return [row for row in rows if row["id"] not in hidden and row.get("incident_id") not in hidden]
 
 
-def _read_size(resource: str, query: Query) -> int:
+def _read_size(path: str, query: Query) -> int:
     raw = query.get("page_size", [str(DEFAULT_PAGE)])[0]
-    if not raw.isdigit() or not 1 <= int(raw) <= LARGEST_PAGE[resource]:
-        raise InvalidRequest(f"page_size: must be a number from 1 to {LARGEST_PAGE[resource]}")
-    return min(int(raw), INCIDENTS_SERVED) if resource == "incidents" else int(raw)
+    if not raw.isdigit() or not 1 <= int(raw) <= LARGEST_PAGE[path]:
+        raise InvalidRequest(f"page_size: must be a number from 1 to {LARGEST_PAGE[path]}")
+    return min(int(raw), INCIDENTS_SERVED) if path == "/v2/incidents" else int(raw)
 
 
 def _match(rows: list[Row], query: Query, name: str) -> list[Row]:
@@ -127,6 +142,16 @@ def _filter_tasks(account: Account, rows: list[Row], query: Query) -> list[Row]:
         rows = [row for row in rows if row.get("assignee_team", {}).get("id") == team[0]]
     rows = [row for row in rows if account.modes.get(row["id"], "standard") in wanted]
     return _match(rows, query, "incident_id")
+
+
+def _filter_times(rows: list[Row], query: Query) -> list[Row]:
+    for parameter, values in query.items():
+        name, _, operator = parameter.partition("[")
+        if name in TIMES and operator:
+            operator = operator.rstrip("]")
+            _check_time(name, operator, values[0], query, (DAY, MOMENT))
+            rows = [row for row in rows if _lies_in(row[name], operator, values[0])]
+    return rows
 
 
 def _filter_users(rows: list[Row], query: Query) -> list[Row]:
@@ -161,27 +186,47 @@ def _filter_incidents(account: Account, rows: list[Row], query: Query) -> list[R
 
 
 def _check_test(name: str, operator: str, values: list[str], query: Query) -> None:
-    if name in ("created_at", "updated_at"):
-        if operator not in ("gte", "lte", "date_range"):
-            raise InvalidRequest(f"{name}: unknown operator {operator}")
-        if f"{name}[gte]" in query and f"{name}[lte]" in query:
-            raise InvalidRequest(f"{name}: gte and lte cannot be combined, use date_range")
-        for value in values[0].split("~") if operator == "date_range" else values:
-            try:
-                date.fromisoformat(value)
-            except ValueError:
-                raise InvalidRequest(f"{name}: {value!r} is no date") from None
+    if name in TIMES:
+        _check_time(name, operator, values[0], query, (DAY,))
     elif operator not in ("one_of", "not_in", "gte", "lte"):
         raise InvalidRequest(f"{name}: unknown operator {operator}")
     elif name == "status_category":
         _require(name, values, CATEGORIES)
 
 
+def _check_time(
+    name: str, operator: str, value: str, query: Query, shapes: tuple[str, ...]
+) -> None:
+    if operator not in ("gte", "lte", "date_range"):
+        raise InvalidRequest(f"{name}: unknown operator {operator}")
+    if f"{name}[gte]" in query and f"{name}[lte]" in query:
+        raise InvalidRequest(f"{name}: gte and lte cannot be combined, use date_range")
+    ends = [value]
+    if operator == "date_range":
+        ends, shapes = value.split("~"), (DAY,)
+        if len(ends) != 2:
+            raise InvalidRequest(f"{name}: {value!r} is no range of two dates")
+    for end in ends:
+        try:
+            # Python itself takes more than the API does, such as weeks.
+            fits = any(re.fullmatch(shape, end) for shape in shapes)
+            datetime.fromisoformat(end if fits else "")
+        except ValueError:
+            raise InvalidRequest(f"{name}: {end!r} is no date") from None
+
+
+def _lies_in(at: str, operator: str, value: str) -> bool:
+    low, _, high = value.partition("~")
+    if "T" in low:
+        moment, limit = datetime.fromisoformat(at), datetime.fromisoformat(low)
+        return moment >= limit if operator == "gte" else moment <= limit
+    day = at[:10]
+    return {"gte": day >= low, "lte": day <= low, "date_range": low <= day <= high}[operator]
+
+
 def _passes(row: Row, name: str, operator: str, values: list[str], ranks: dict[str, int]) -> bool:
-    if name in ("created_at", "updated_at"):
-        day = row[name][:10]
-        low, _, high = values[0].partition("~")
-        return {"gte": day >= low, "lte": day <= low, "date_range": low <= day <= high}[operator]
+    if name in TIMES:
+        return _lies_in(row[name], operator, values[0])
     found = {
         "status": lambda: row["incident_status"]["id"],
         "status_category": lambda: row["incident_status"]["category"],

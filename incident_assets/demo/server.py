@@ -1,16 +1,15 @@
 """`DemoApi`: the bundled API over HTTP, with keys, permissions, rate limits, state and a log.
 
-Which rows a request gets is decided in `listings`, what goes wrong on purpose in `faults`.
+Which rows a request gets is decided in `listings`, which paths there are and what they show in
+`versions`, what goes wrong on purpose in `faults`.
 """
 
-import json
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self, cast
@@ -20,15 +19,16 @@ import orjson
 
 from incident_assets.demo.account import Account, Row, make_id
 from incident_assets.demo.faults import Answer, Fault, error_body
-from incident_assets.demo.listings import (
+from incident_assets.demo.limits import Limits
+from incident_assets.demo.listings import InvalidRequest, Query
+from incident_assets.demo.pages import Pages
+from incident_assets.demo.versions import (
     PATHS,
-    InvalidRequest,
-    Query,
-    Selection,
-    build_selection,
-    cut_page,
-    group_rows,
-    select_rows,
+    REMOVED,
+    Calendar,
+    Gone,
+    answer_gone,
+    answer_missing,
 )
 
 
@@ -45,32 +45,11 @@ class Request:
     authorized: bool
 
 
-class Bucket:
-    """A token bucket that refills evenly over its window of so many seconds."""
-
-    def __init__(self, size: int, window: float, clock: Callable[[], float]):
-        self.size, self.window, self.tokens = size, window, float(size)
-        self._clock, self._at = clock, clock()
-
-    def take(self) -> bool:
-        """Take a token if there is one."""
-        now = self._clock()
-        self.tokens = min(self.size, self.tokens + (now - self._at) * self.size / self.window)
-        self._at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
-
-    def seconds_to_next(self) -> float:
-        """Return the time until a token is there again."""
-        return max(0.0, (1 - self.tokens) * self.window / self.size)
-
-
 class DemoApi:
     """The bundled API on a port of 127.0.0.1 (0: a free one), serving in threads of its own.
 
-    A context manager. State changes and faults take effect from the next request on.
+    A context manager. State changes and faults take effect from the next request on. `calendar`
+    is the year whose paths it has, and `gone` what those answer that were removed in 2027.
     """
 
     def __init__(
@@ -83,6 +62,8 @@ class DemoApi:
         rate_limit: bool = False,
         rate_window: float = 60,
         prefix: str = "",
+        calendar: Calendar = "now",
+        gone: Gone = "404",
         clock: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
     ):
@@ -94,17 +75,14 @@ class DemoApi:
         self.sees_private = True
         self.retry_after_as_date = False
         self.clock = clock
-        self.buckets = {
-            "key": Bucket(1200, rate_window, clock),
-            "incidents": Bucket(60, rate_window, clock),
-        }
-        self._rate_limit = rate_limit
+        self.calendar: Calendar = calendar
+        self.gone: Gone = gone
+        self._limits = Limits(rate_limit, rate_window, clock)
         self._latency = latency_ms / 1000
         self._prefix = prefix
         self._lock = threading.RLock()
-        self._pages: dict[tuple[str, str, bool], bytes] = {}
-        self._selections: dict[tuple[str, str, bool], Selection] = {}
-        self._by_incident: dict[bool, dict[str, list[Row]]] = {}
+        self._pages = Pages(account)
+        self._announced: dict[str, dict[str, str]] = {}
         self._stopping = threading.Event()
         self._number = 0
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -156,6 +134,15 @@ class DemoApi:
         """Give the permission back."""
         self.forbidden.discard(resource)
 
+    def turn_to(self, calendar: Calendar, gone: Gone = "404") -> None:
+        """Have the paths of another year from the next request on."""
+        with self._lock:
+            self.calendar, self.gone = calendar, gone
+
+    def announce(self, path: str, **headers: str) -> None:
+        """Send these headers, such as Sunset, with every answer of a path; none ends that."""
+        self._announced[path] = headers
+
     def inject(self, fault: Fault) -> None:
         """Add a fault; the first one that hits a request wins."""
         self.faults.append(fault)
@@ -178,20 +165,20 @@ class DemoApi:
             self.account.rows[resource][identifier] = {
                 name: value for name, value in row.items() if value is not ...
             }
-            self._forget()
+            self._pages.forget()
             return self.account.rows[resource][identifier]
 
     def remove(self, resource: str, identifier: str) -> None:
         """Delete a row, which the API announces nowhere."""
         with self._lock:
             del self.account.rows[resource][identifier]
-            self._forget()
+            self._pages.forget()
 
     def empty(self, resource: str) -> None:
         """Delete all rows of a resource."""
         with self._lock:
             self.account.rows[resource].clear()
-            self._forget()
+            self._pages.forget()
 
     def add(self, resource: str, row: Row | None = None, **fields: Any) -> Row:
         """Add a row; without one, a copy of the newest with an id of its own and created now."""
@@ -203,13 +190,8 @@ class DemoApi:
                 row["id"] = make_id(resource, 1_000_000 + self._number)
                 row |= {n: self._now() for n in ("created_at", "updated_at") if n in row}
             rows[row["id"]] = row | fields
-            self._forget()
+            self._pages.forget()
             return rows[row["id"]]
-
-    def _forget(self) -> None:
-        self._by_incident.clear()
-        self._pages.clear()
-        self._selections.clear()
 
     def _now(self) -> str:
         return f"{datetime.fromtimestamp(self.clock(), UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -219,13 +201,16 @@ class DemoApi:
         if self._latency:
             time.sleep(self._latency)
         path = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
-        resource = PATHS.get(path)
-        limits, refused = self._limit(resource)
-        answer = refused or self._authorize(authorization) or self._find(path, resource, query)
-        answer.headers |= limits
+        resource = PATHS[self.calendar].get(path)
+        with self._lock:
+            limits, too_many = self._limits.spend(resource, self.retry_after_as_date)
+        answer = self._refuse(authorization, too_many) or self._find(path, resource, query)
+        answer.headers |= limits | self._announced.get(path, {})
         return resource, answer
 
-    def _authorize(self, authorization: str | None) -> Answer | None:
+    def _refuse(self, authorization: str | None, too_many: bool) -> Answer | None:
+        if too_many:
+            return _error(429, "too_many_requests", "rate_limited", "too many requests")
         kind, _, key = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not key.strip():
             code, message = "missing_authorization_material", "no bearer token was sent"
@@ -239,67 +224,17 @@ class DemoApi:
         if path == "/v1/identity":
             return Answer(200, orjson.dumps({"identity": self.account.identity}))
         if resource is None:
-            return _error(404, "resource_not_found", "not_found", "there is nothing here")
+            is_gone = self.calendar == "2027" and path in REMOVED
+            return answer_gone(path, self.gone) if is_gone else answer_missing()
         if resource in self.forbidden:
             scope, message = f"{resource}.view", f"the key may not view {resource}"
             return _error(403, "resource_forbidden", "missing_required_scope", message, scope=scope)
         try:
             with self._lock:
-                return Answer(200, self._render(resource, query))
+                body = self._pages.render(path, query, self.calendar, self.sees_private)
+                return Answer(200, body)
         except InvalidRequest as error:
             return _error(422, "validation_error", "invalid_value", str(error))
-
-    def _render(self, resource: str, query: str) -> bytes:
-        key = (resource, query, self.sees_private)
-        if key not in self._pages:
-            page = cut_page(resource, self._select(resource, parse_qs(query)), parse_qs(query))
-            body: Row = {resource: page.rows}
-            if page.meta is not None:
-                body["pagination_meta"] = page.meta
-            try:
-                self._pages[key] = orjson.dumps(body)
-            except TypeError:  # numbers beyond 64 bits, or half a character
-                self._pages[key] = json.dumps(body).encode()
-        return self._pages[key]
-
-    def _select(self, resource: str, query: Query) -> Selection:
-        # A walk asks for the same rows page after page.
-        filters = {n: v for n, v in query.items() if n not in ("after", "page_size")}
-        key = (resource, str(filters), self.sees_private)
-        if key not in self._selections:
-            if resource == "incident_updates" and filters.keys() == {"incident_id"}:
-                # One look at all updates serves every incident.
-                if self.sees_private not in self._by_incident:
-                    listed = self._select(resource, {}).rows
-                    self._by_incident[self.sees_private] = group_rows(listed, "incident_id")
-                groups = self._by_incident[self.sees_private]
-                return build_selection(groups.get(filters["incident_id"][0], []))
-            self._selections[key] = select_rows(self.account, resource, filters, self.sees_private)
-        return self._selections[key]
-
-    def _limit(self, resource: str | None) -> tuple[dict[str, str], Answer | None]:
-        with self._lock:
-            names = ["key", "incidents"] if resource == "incidents" else ["key"]
-            used = [self.buckets[name] for name in names]
-            empty = [b for b in used if not b.take()] if self._rate_limit else []
-            tight = used[-1]
-            left = int(tight.tokens)
-            headers = {
-                "X-RateLimit-Limit": f"{tight.size}, "
-                + ", ".join(f"{bucket.size};window={bucket.window:g}" for bucket in used),
-                "X-RateLimit-Remaining": str(left),
-                "X-RateLimit-Used": str(tight.size - left),
-                "X-RateLimit-Reset": str(
-                    int(self.clock() + (tight.size - left) * tight.window / tight.size)
-                ),
-            }
-            if not empty:
-                return headers, None
-            wait = max(1, round(max(bucket.seconds_to_next() for bucket in empty) + 0.5))
-            when = datetime.fromtimestamp(self.clock(), UTC) + timedelta(seconds=wait)
-            as_date = format_datetime(when, usegmt=True)
-            headers["Retry-After"] = as_date if self.retry_after_as_date else str(wait)
-            return headers, _error(429, "too_many_requests", "rate_limited", "too many requests")
 
     def strike(self, resource: str | None, path: str, answer: Answer) -> Fault | None:
         """Return the first fault that hits this request."""

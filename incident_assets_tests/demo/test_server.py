@@ -1,72 +1,23 @@
 """The bundled API answers as the real one does: keys, permissions, filters, pages, limits, hooks.
 
-What each response looks like in full is the contract test's.
+What each response looks like in full is the contract test's, what a year or a version changes
+`test_versions`'.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-import requests
 
 from incident_assets.demo.account import Account, generate_account
-from incident_assets.demo.listings import CATEGORIES, MODES, PATHS, TASK_MODES
+from incident_assets.demo.listings import CATEGORIES, MODES, TASK_MODES
 from incident_assets.demo.server import DemoApi
+from incident_assets.demo.versions import AUGUST
+from incident_assets_tests.demo.conftest import Clock, Get, Walk
 
-Get = Callable[..., requests.Response]
-Walk = Callable[..., list[dict[str, Any]]]
 EVERYTHING = {"mode[one_of]": MODES, "status_category[one_of]": CATEGORIES}
-
-
-class Clock:
-    """A time that moves only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def served(clock: Clock) -> Iterator[DemoApi]:
-    with DemoApi(generate_account(300), clock=clock, rate_limit=True) as api:
-        yield api
-
-
-@pytest.fixture
-def get(served: DemoApi) -> Get:
-    """Ask the API, with the key unless a header is given."""
-
-    def ask(resource: str, query: dict[str, Any] | None = None, **headers: str) -> Any:
-        path = next((p for p, name in PATHS.items() if name == resource), resource)
-        sent = {"Authorization": f"Bearer {served.key}"} | headers
-        return requests.get(served.url + path, params=query, headers=sent, timeout=10)
-
-    return ask
-
-
-@pytest.fixture
-def walk(get: Get) -> Walk:
-    """Return the rows of all pages of a listing."""
-
-    def ask(resource: str, **query: Any) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        while True:
-            body = get(resource, query).json()
-            rows += body[resource]
-            if not (after := body.get("pagination_meta", {}).get("after")):
-                return rows
-            query["after"] = after
-
-    return ask
 
 
 @pytest.mark.parametrize(
@@ -86,12 +37,12 @@ def test_a_key_that_is_none_is_refused(header: str, code: str, get: Get) -> None
     assert body["request_id"] == answer.headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("resource", PATHS.values())
+@pytest.mark.parametrize("resource", AUGUST.values())
 def test_each_resource_has_a_permission_of_its_own(
     resource: str, served: DemoApi, get: Get
 ) -> None:
     served.forbid(resource)
-    answers = {name: get(name) for name in PATHS.values()}
+    answers = {name: get(name) for name in AUGUST.values()}
     assert [name for name, answer in answers.items() if not answer.ok] == [resource]
     error = answers[resource].json()["errors"][0]
     assert answers[resource].status_code == 403 and error["code"] == "missing_required_scope"
@@ -101,7 +52,10 @@ def test_each_resource_has_a_permission_of_its_own(
 
 
 def test_other_paths_are_not_found(get: Get) -> None:
-    assert get("/v2/nothing").status_code == 404
+    answer = get("/v2/nothing")
+    body = answer.json()
+    assert answer.status_code == body["status"] == 404 and body["type"] == "not_found"
+    assert body["errors"][0]["code"] == "resource_not_found"
     assert get("/v1/identity").json()["identity"]["name"]
 
 
@@ -124,8 +78,29 @@ def test_other_paths_are_not_found(get: Get) -> None:
         ),
         ("incidents", {"updated_at[date_range]": "2026-01-01T00:00:00Z~2026-02-01"}, "updated_at"),
         ("incidents", {"created_at[after]": "2026-01-01"}, "created_at"),
+        ("incidents", {"updated_at[gte]": "2026-01-01T00:00:00Z"}, "updated_at"),
+        ("incidents", {"updated_at[date_range]": "2026-01-01"}, "updated_at"),
         ("actions", {"incident_mode": "live"}, "incident_mode"),
         ("follow_ups", {"incident_mode": "all"}, "incident_mode"),
+        *(
+            (path, query, next(iter(query)).partition("[")[0])
+            for path in ("/v3/actions", "/v3/follow_ups")
+            for query in (
+                {"page_size": "0"},
+                {"page_size": "251"},
+                {"page_size": "many"},
+                {"after": "nobody"},
+                {"incident_mode": "live"},
+                {"updated_at[gte]": "2026-01-01", "updated_at[lte]": "2026-02-01"},
+                {"updated_at[gte]": "2026-01-01T00:00:00"},
+                {"updated_at[gte]": "2026-W01-1"},
+                {"updated_at[lte]": "2026-02-30"},
+                {"created_at[gte]": "yesterday"},
+                {"created_at[after]": "2026-01-01"},
+                {"created_at[date_range]": "2026-01-01"},
+                {"created_at[date_range]": "2026-01-01T00:00:00Z~2026-02-01"},
+            )
+        ),
     ],
 )
 def test_a_parameter_that_is_wrong_answers_422(
@@ -165,14 +140,11 @@ def test_what_the_defaults_leave_out(served: DemoApi, walk: Walk) -> None:
         == {row["id"] for row in everyone if row["is_active"]}
         < {row["id"] for row in everyone}
     )
-    for resource in ("actions", "follow_ups"):
-        by_mode = {mode: {r["id"] for r in walk(resource, incident_mode=mode)} for mode in MODES}
-        by_mode["stream"] = {r["id"] for r in walk(resource, incident_mode="stream")}
-        assert {row["id"] for row in walk(resource)} == (
-            by_mode["standard"] | by_mode["retrospective"]
-        )
-        assert set().union(*by_mode.values()) == set(served.account.rows[resource])
-        assert set(by_mode) == set(TASK_MODES)
+    for path in ("/v2/actions", "/v2/follow_ups", "/v3/actions", "/v3/follow_ups"):
+        by_mode = {mode: {r["id"] for r in walk(path, incident_mode=mode)} for mode in TASK_MODES}
+        assert {row["id"] for row in walk(path)} == (by_mode["standard"] | by_mode["retrospective"])
+        assert set().union(*by_mode.values()) == set(served.account.rows[path.rpartition("/")[2]])
+        assert all(by_mode.values())
 
 
 def test_filters_keep_what_they_name(served: DemoApi, walk: Walk) -> None:
