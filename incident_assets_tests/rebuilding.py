@@ -1,4 +1,4 @@
-"""API objects rebuilt from rows of a raw table, by the rules of the data alone."""
+"""API objects rebuilt from rows of a raw table, by the rules of the data alone; and upstream's."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
+from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint, Way
+from incident_assets.demo.server import DemoApi
+from incident_assets.demo.versions import PATHS, show_row
 
 LOADERS = {column.name for column in LOADER_COLUMNS}
 
@@ -28,6 +30,18 @@ def rebuild(endpoint: Endpoint, row: Mapping[str, Any]) -> dict[str, Any]:
         if kind == "double":
             found[name] = Decimal(repr(cell))
     return found | load_exact(row["_rescued"] or "{}")
+
+
+def find_way(api: DemoApi, endpoint: Endpoint) -> Way:
+    """Return the newest version of a resource in the API's year."""
+    return next(way for way in endpoint.ways if way.path in PATHS[api.calendar])
+
+
+def read_upstream(api: DemoApi, endpoint: Endpoint) -> dict[str, dict[str, Any]]:
+    """Return by id what the newest path of the API's year shows, as `rebuild` gives it back."""
+    path = find_way(api, endpoint).path
+    rows = (show_row(row, path, api.calendar) for row in api.rows(endpoint.name))
+    return {row["id"]: normalise(endpoint, row) for row in rows}
 
 
 def normalise(endpoint: Endpoint, item: Mapping[str, Any]) -> dict[str, Any]:
