@@ -26,16 +26,16 @@ $(VENV)/.ready: $(LOCK) pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.ready  ## Load everything once from the bundled API; no key, no network
-	@$(BIN)/python -m incident_assets.demo.load
+	@$(BIN)/python -m incident_assets demo
 
 demo-ui: $(VENV)/.ready  ## Open the UI on what the demo loaded
-	@$(BIN)/python -m incident_assets.demo.ui
+	@$(BIN)/python -m incident_assets demo ui
 
 ui: $(VENV)/.ready  ## Open the UI on your own settings (.env)
 	@$(BIN)/dg dev
 
 check: $(VENV)/.ready  ## Say whether your account, key and database are ready
-	@$(BIN)/python -m incident_assets --check
+	@$(BIN)/python -m incident_assets check
 
 test: $(VENV)/.ready  ## Run the tests
 	@$(PYTEST) $(TESTS)

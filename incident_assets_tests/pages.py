@@ -55,7 +55,7 @@ in one transaction; its columns are in the UI too, and under `column lineage` wh
 from. One figure, row by row:
 
 ```sh
-.venv/bin/python -m incident_assets.models.explain mart_incident_weekly mttr_median \\
+.venv/bin/incident-assets explain mart_incident_weekly mttr_median \\
   --week 2026-W40 --severity Major
 ```
 
