@@ -19,7 +19,7 @@ from incident_assets.demo.load import QUERIES
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets_tests.conftest import KEY, NAMES, run_command
-from incident_assets_tests.pages import DOCS, PAGES
+from incident_assets_tests.pages import PAGES, ROOT
 
 
 def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> None:
@@ -159,4 +159,4 @@ def test_the_readme_lists_every_setting() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_are_what_the_code_says(page: str) -> None:
-    assert (DOCS / page).read_text() == PAGES[page](), "run python -m incident_assets_tests.pages"
+    assert (ROOT / page).read_text() == PAGES[page](), "run python -m incident_assets_tests.pages"
