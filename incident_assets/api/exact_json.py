@@ -15,8 +15,7 @@ EXACT_DIGITS = 15  # every number of so many digits, without an exponent, has a 
 LONGEST_INTEGER = 4300  # digits that Python reads, unless told otherwise
 
 
-def read_float(digits: str) -> float | msgspec.Raw:
-    """Return the double that is this number, or its text if none is. ValueError if it is none."""
+def _read_float(digits: str) -> float | msgspec.Raw:
     value = float(digits)
     if len(digits) <= EXACT_DIGITS and "e" not in digits.lower():
         return value
@@ -34,7 +33,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-_DECODER = msgspec.json.Decoder(float_hook=read_float)
+_DECODER = msgspec.json.Decoder(float_hook=_read_float)
 
 
 def parse_json(body: bytes) -> Any:
@@ -49,7 +48,7 @@ def parse_json(body: bytes) -> Any:
     except ValueError:
         # Lone surrogates, other encodings and the longest integers are JSON too.
         return json.loads(
-            body, parse_float=read_float, parse_int=_read_integer, parse_constant=_refuse_constant
+            body, parse_float=_read_float, parse_int=_read_integer, parse_constant=_refuse_constant
         )
 
 

@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
 from incident_assets.api.exact_json import (
+    EXACT_DIGITS,
     dump_ascii,
     dump_json,
     is_storable,
     parse_json,
-    read_float,
 )
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
@@ -145,10 +145,9 @@ def _read_cells(column: Column, values: Sequence[Any]) -> pa.Array:
 def _read_double(text: bytes) -> float | None:
     if text in EMPTY:
         return None
-    value = read_float(text.decode())
-    if isinstance(value, msgspec.Raw):
-        raise ValueError(text)
-    return value
+    if len(text) > EXACT_DIGITS or b"e" in text.lower():
+        raise ValueError(text)  # looked at digit by digit, with the rest of its page
+    return float(text)
 
 
 def _unpack(names: Sequence[str], row: Row) -> dict[str, Any]:
