@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -176,27 +176,11 @@ def ui() -> int:
 @click.option("--rate-limit/--no-rate-limit", default=True, help="Answer 429 beyond the limits.")
 @click.option("--key", default="demo-key", help="The only key that is let in.")
 @click.option("--prefix", default="", help="Path in front of every endpoint.")
-def serve(
-    port: int,
-    incidents: int,
-    seed: int,
-    latency_ms: float,
-    rate_limit: bool,
-    key: str,
-    prefix: str,
-) -> int:
+def serve(incidents: int, seed: int, port: int, **options: Any) -> int:
     """Serve the bundled API alone, for pointing anything at it, until interrupted."""
-    from incident_assets.demo.serve import serve
+    from incident_assets.demo.serve import serve_alone
 
-    return serve(
-        incidents,
-        seed,
-        port=port,
-        key=key,
-        latency_ms=latency_ms,
-        rate_limit=rate_limit,
-        prefix=prefix,
-    )
+    return serve_alone(incidents, seed, port, **options)
 
 
 def _read_env_file() -> None:

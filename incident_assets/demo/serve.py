@@ -8,10 +8,10 @@ from incident_assets.demo.account import generate_account
 from incident_assets.demo.server import DemoApi
 
 
-def serve(incidents: int, seed: int, *, port: int, **options: Any) -> int:
+def serve_alone(incidents: int, seed: int, port: int, **options: Any) -> int:
     """Serve until interrupted and return the exit code; 2 if the port is taken.
 
-    `options` are those of `DemoApi`.
+    `options` are further ones of `DemoApi`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
