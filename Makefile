@@ -26,16 +26,16 @@ $(VENV)/.ready: $(LOCK) pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.ready  ## Load everything once from the bundled API; no key, no network
-	@$(BIN)/python -m incident_assets.demo.load
+	@$(BIN)/python -m incident_assets demo
 
 demo-ui: $(VENV)/.ready  ## Open the UI on what the demo loaded
-	@$(BIN)/python -m incident_assets.demo.ui
+	@$(BIN)/python -m incident_assets demo ui
 
 ui: $(VENV)/.ready  ## Open the UI on your own settings (.env)
 	@$(BIN)/dg dev
 
 check: $(VENV)/.ready  ## Say whether your account, key and database are ready
-	@$(BIN)/python -m incident_assets --check
+	@$(BIN)/python -m incident_assets check
 
 test: $(VENV)/.ready  ## Run the tests
 	@$(PYTEST) $(TESTS)
@@ -49,8 +49,8 @@ test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kil
 bench: $(VENV)/.ready  ## Measure beside bare dlt and a hand-written floor, hours; BENCH=--quick: minutes
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-lint: $(VENV)/.ready  ## Ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(VENV)/.ready  ## Ruff, mypy, and which room may import which
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo --no-cache
 
 COMPILE = $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev

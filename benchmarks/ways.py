@@ -48,7 +48,7 @@ def _job(name: str) -> tuple[str, ...]:
 WAYS = (
     Way("floor", "floor: asyncio, NDJSON, read_json; no framework", _module("floor")),
     Way("library", "ours, as a library", _module("library", "full")),
-    Way("source", "ours, `python -m incident_assets`", ("-m", "incident_assets")),
+    Way("source", "ours, `incident-assets sync`", ("-m", "incident_assets", "sync")),
     Way("job", "ours, `dagster job execute`, no checks", _job("thirteen")),
     Way(
         "job_checked",

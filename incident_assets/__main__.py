@@ -1,70 +1,233 @@
-"""`python -m incident_assets`: sync without Dagster, or say whether an account is ready."""
+"""`incident-assets`, or `python -m incident_assets`: the command, its options and exit codes.
 
-import argparse
+What a subcommand does is in the rooms, which are imported when it is run: `--help` waits for
+neither dlt nor DuckDB nor Dagster (that of `explain` reads the marts).
+"""
+
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from dotenv import load_dotenv
+import click
 
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import SettingError, Settings, read_settings
-from incident_assets.sync.terminal import format_outcomes, format_table
+
+NAMES = [endpoint.name for endpoint in ENDPOINTS]
 
 
-def main() -> int:
-    """Parse arguments, run, and return the exit code: 0 done, 1 something failed, 2 bad input."""
-    names = [endpoint.name for endpoint in ENDPOINTS]
-    parser = argparse.ArgumentParser(prog="python -m incident_assets", description=__doc__)
-    parser.add_argument("--select", nargs="+", choices=names, default=names, metavar="RESOURCE")
-    parser.add_argument("--listing", choices=("full", "changes"), default="full")
-    parser.add_argument("--full-refresh", action="store_true", help="build the tables anew")
-    parser.add_argument("--check", action="store_true", help="load nothing, say what is ready")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("incident_assets").setLevel(logging.INFO)
-    # As Dagster does: a .env in the working directory beats the shell.
-    load_dotenv(".env", override=True)
-    try:
-        settings = read_settings()
-        return _check(settings) if arguments.check else _sync(settings, arguments)
-    except SettingError as error:
-        print(error, file=sys.stderr)
-        return 2
+@click.group(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def command() -> None:
+    """Your incident history in a DuckDB database that you control.
+
+    \b
+    incident-assets demo     loads a made-up account: no key, no network
+    incident-assets check    says whether your own account is ready
+    incident-assets sync     loads it
+    incident-assets explain  shows the rows behind a figure
+
+    Settings are environment variables. A file .env in the working directory may hold them, and
+    beats the shell's. Two are needed, INCIDENT_API_BASE_URL and INCIDENT_API_KEY; the database is
+    INCIDENT_DUCKDB_PATH, data/incidents.duckdb if unset. The README lists them all.
+
+    Exit codes: 0 done, 1 something failed, 2 bad input.
+    """
 
 
-def _check(settings: Settings) -> int:
-    from incident_assets.sync.readiness import examine
-
-    findings = list(examine(settings))
-    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in findings]
-    print(format_table(("", "subject", "finding"), rows))
-    return 0 if all(finding.ready for finding in findings) else 1
+def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
+    chosen = [name.strip() for names in given for name in names.split(",")]
+    if unknown := [name for name in chosen if name not in NAMES]:
+        raise click.BadParameter(f"no {unknown[0]!r}; the resources are {', '.join(NAMES)}")
+    return chosen or NAMES
 
 
-def _sync(settings: Settings, arguments: argparse.Namespace) -> int:
+@command.command()
+@click.option(
+    "--select",
+    "names",
+    multiple=True,
+    metavar="RESOURCE",
+    callback=_choose_resources,
+    help="Load this one alone. Give it again, or commas, for several: "
+    f"{', '.join(NAMES)}. All if left out.",
+)
+@click.option(
+    "--listing",
+    type=click.Choice(["full", "changes"]),
+    default="full",
+    show_default=True,
+    help="Ask for everything, which alone shows what was deleted, or for what changed.",
+)
+@click.option("--full-refresh", is_flag=True, help="Build the tables anew, without deleted rows.")
+def sync(names: list[str], listing: str, full_refresh: bool) -> int:
+    """Load your account into the database, without Dagster.
+
+    Prints a line per resource. One that cannot be read keeps what it had, and the others land.
+    """
     from incident_assets.sync.progress import log_progress, show_bars
     from incident_assets.sync.run import run_sync
+    from incident_assets.sync.terminal import format_outcomes
     from incident_assets.warehouse.file import DatabaseError
 
     try:
         outcomes = run_sync(
-            settings,
-            arguments.select,
-            changes=arguments.listing == "changes",
-            full_refresh=arguments.full_refresh,
+            _read_settings(),
+            names,
+            changes=listing == "changes",
+            full_refresh=full_refresh,
             watch=show_bars if sys.stderr.isatty() else log_progress,
         )
-    except DatabaseError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(format_outcomes(outcomes))
+    except (SettingError, DatabaseError) as error:
+        return _refuse(error)
+    click.echo(format_outcomes(outcomes))
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 
 
-if __name__ == "__main__":
-    code = main()
+@command.command()
+def check() -> int:
+    """Say whether address, key, permissions and database are ready.
+
+    Asks the API once per resource, and writes nothing.
+    """
+    from incident_assets.sync.readiness import examine
+    from incident_assets.sync.terminal import format_table
+
+    try:
+        findings = list(examine(_read_settings()))
+    except SettingError as error:
+        return _refuse(error)
+    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in findings]
+    click.echo(format_table(("", "subject", "finding"), rows))
+    return 0 if all(finding.ready for finding in findings) else 1
+
+
+class _Explain(click.Command):
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        # An option for each key of a mart, so that a new mart needs no second description.
+        from incident_assets.models.catalog import read_models
+
+        marts: dict[str, list[str]] = {}
+        for model in read_models().values():
+            for column in model.grain if model.name.startswith("mart_") else ():
+                marts.setdefault(column, []).append(model.name)
+        options = [
+            click.Option(
+                ["--" + column.removesuffix("_id").replace("_", "-"), column],
+                help=f"In {', '.join(names)}.",
+            )
+            for column, names in marts.items()
+        ]
+        *given, helping = super().get_params(ctx)
+        return [*given, *options, helping]
+
+
+@command.command(cls=_Explain)
+@click.argument("mart")
+@click.argument("metric")
+def explain(mart: str, metric: str, **chosen: str | None) -> int:
+    """Show where a figure comes from, row by row.
+
+    METRIC is a column of the table MART, such as mttr_median of mart_incident_weekly; the options
+    say which of its rows, by name or id. Prints the definition, the SQL, the rows behind the
+    figure, and the figure worked out from them again: exit code 1 if it is another one.
+
+    \b
+    incident-assets explain mart_incident_weekly mttr_median --week 2026-W40 --severity Major
+    """
+    from incident_assets.models.explain import run
+
+    _read_env_file()
+    return run(mart, metric, {column: value for column, value in chosen.items() if value})
+
+
+@command.group(invoke_without_command=True)
+@click.pass_context
+def demo(context: click.Context) -> int | None:
+    """Load everything once from the bundled API, into data/demo.
+
+    No key, no network, and your own settings and database are left alone. `ui` opens the Dagster
+    UI on what was loaded; `serve` is the bundled API by itself.
+    """
+    if context.invoked_subcommand:
+        return None
+    from incident_assets.demo.load import load
+
+    return load()
+
+
+@demo.command()
+def ui() -> int:
+    """Open the Dagster UI on what the demo loaded."""
+    from incident_assets.demo.ui import open_ui
+
+    return open_ui()
+
+
+@demo.command(context_settings={"show_default": True})
+@click.option("--port", default=8099, help="0 picks a free one.")
+@click.option("--incidents", default=1000, help="How many there are.")
+@click.option("--seed", default=1, help="Another one makes another account.")
+@click.option("--latency-ms", default=0.0, help="How long each answer waits.")
+@click.option("--rate-limit/--no-rate-limit", default=True, help="Answer 429 beyond the limits.")
+@click.option("--key", default="demo-key", help="The only key that is let in.")
+@click.option("--prefix", default="", help="Path in front of every endpoint.")
+@click.option(
+    "--calendar",
+    type=click.Choice(["before", "now", "2027"]),
+    default="now",
+    help="Whose paths there are: those of August 2026, both versions, or 2027, some gone.",
+)
+@click.option(
+    "--gone",
+    type=click.Choice(["404", "410", "redirect", "empty"]),
+    default="404",
+    help="What paths that are gone answer in 2027.",
+)
+def serve(incidents: int, seed: int, port: int, **options: Any) -> int:
+    """Serve the bundled API alone, for pointing anything at it, until interrupted."""
+    from incident_assets.demo.serve import serve_alone
+
+    return serve_alone(incidents, seed, port, **options)
+
+
+def _read_env_file() -> None:
+    from dotenv import load_dotenv
+
+    # As Dagster does: a .env in the working directory beats the shell.
+    load_dotenv(".env", override=True)
+
+
+def _read_settings() -> Settings:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("incident_assets").setLevel(logging.INFO)
+    _read_env_file()
+    return read_settings()
+
+
+def _refuse(error: Exception) -> int:
+    click.echo(error, err=True)
+    return 2
+
+
+def main() -> NoReturn:
+    """Run the command and end the process: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
+    try:
+        code = command.main(prog_name="incident-assets", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     # Nothing is open any more; taking a quarter of a million objects apart would only take time.
-    os._exit(code)
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

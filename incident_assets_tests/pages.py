@@ -1,4 +1,4 @@
-"""Pages of docs/ that are made from code: from tests, from checks, and from the models' SQL.
+"""Texts that are made from code: pages of docs/, and the snapshot of the definitions.
 
 `python -m incident_assets_tests.pages` writes them; a test compares them, and pytest prints the
 table of faults with results where fault tests were run (`make test-faults`, CI).
@@ -21,8 +21,9 @@ from incident_assets.models.catalog import (
     find_origins,
     read_models,
 )
+from incident_assets_tests.snapshot import render_definitions
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
 RELIABILITY = """\
 # What goes wrong, and what then
 
@@ -55,7 +56,7 @@ in one transaction; its columns are in the UI too, and under `column lineage` wh
 from. One figure, row by row:
 
 ```sh
-.venv/bin/python -m incident_assets.models.explain mart_incident_weekly mttr_median \\
+.venv/bin/incident-assets explain mart_incident_weekly mttr_median \\
   --week 2026-W40 --severity Major
 ```
 
@@ -141,11 +142,12 @@ def _render_model(model: Model) -> str:
 
 
 PAGES = {
-    "reliability.md": render_reliability,
-    "checks.md": render_checks,
-    "metrics.md": render_metrics,
+    "docs/reliability.md": render_reliability,
+    "docs/checks.md": render_checks,
+    "docs/metrics.md": render_metrics,
+    "incident_assets_tests/definitions.snapshot.txt": render_definitions,
 }
 
 if __name__ == "__main__":
     for name, render in PAGES.items():
-        (DOCS / name).write_text(render())
+        (ROOT / name).write_text(render())

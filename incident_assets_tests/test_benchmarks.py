@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.measuring import FOLDER, Run
+from benchmarks.moves import STRETCHES, Step, count_moves
 from benchmarks.report import read_runs, render
+from incident_assets_tests.conftest import run_command
+from incident_assets_tests.pages import ROOT
 
 
 def run_benchmarks(*arguments: str) -> list[Run]:
@@ -33,3 +36,28 @@ def test_changes_made_in_the_serving_process_are_loaded() -> None:
     first, changed = run_benchmarks("--ways", "floor", "--situations", "first", "changed")
     assert (first.changed, changed.changed) == (0, 1)
     assert changed.rows == changed.expected == first.expected + 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts"),
+    [
+        (["1a", "1a"], (1, 0, 0)),
+        (["1a", "1b", "1b", "1a", "1c"], (3, 3, 1)),
+        # Of two threads that take turns, each stays where it is.
+        (["1a", "2a", "1a", "2b", "1a", "2b"], (2, 1, 0)),
+    ],
+)
+def test_a_move_changes_the_file_of_a_thread(
+    steps: list[str], counts: tuple[int, int, int]
+) -> None:
+    """Files, moves between them, and those to a file left before."""
+    assert count_moves([Step(int(step[0]), step[1], "f") for step in steps]) == counts
+
+
+def test_a_page_and_a_403_are_followed_to_the_sync_log() -> None:
+    """Every event that a stretch lies between is still seen, and each moves between files."""
+    result = run_command("benchmarks.moves", environment={"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr
+    _, *lines, key = result.stdout.splitlines()
+    assert len(lines) == len(STRETCHES) + 1 and key.startswith("Whole syncs look the key up")
+    assert all(int(line.split()[-3]) > 0 for line in lines)

@@ -3,16 +3,23 @@
 import ast
 import dataclasses
 import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from incident_assets.__main__ import main
 from incident_assets.demo.load import QUERIES
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets_tests.conftest import KEY, NAMES, run_command
-from incident_assets_tests.pages import DOCS, PAGES
+from incident_assets_tests.pages import PAGES, ROOT
 
 
 def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> None:
@@ -21,7 +28,8 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
     )
     for _ in range(2):
         result = run_command(
-            "incident_assets.demo.load",
+            "incident_assets",
+            "demo",
             environment={"INCIDENT_API_BASE_URL": "https://dead.invalid"},
         )
         assert result.returncode == 0, result.stdout + result.stderr
@@ -39,12 +47,12 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
 
 
 def test_check_says_what_is_ready(api: DemoApi) -> None:
-    result = run_command("incident_assets", "--check")
+    result = run_command("incident_assets", "check")
     assert result.returncode == 0, result.stdout
     assert api.account.identity["name"] in result.stdout and "INCIDENT_API_KEY" in result.stdout
     assert not Path("data").exists()
     api.forbid("workflows")
-    result = run_command("incident_assets", "--check")
+    result = run_command("incident_assets", "check")
     assert result.returncode == 1 and "workflows.view" in result.stdout
     assert KEY not in result.stdout + result.stderr
 
@@ -53,6 +61,7 @@ def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
     Path(".env").write_text(f"INCIDENT_API_BASE_URL={api.url}\nINCIDENT_API_KEY={KEY}\n")
     result = run_command(
         "incident_assets",
+        "sync",
         "--select",
         "users",
         environment={"INCIDENT_API_BASE_URL": "https://dead.invalid"},
@@ -61,8 +70,65 @@ def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
     assert {request.resource for request in api.requests} == {None, "users"}
 
 
+@pytest.mark.parametrize("arguments", [[], ["sync"], ["check"], ["demo"], ["demo", "serve"]])
+def test_help_names_what_there_is_and_waits_for_no_library(arguments: list[str]) -> None:
+    code = (
+        "import sys; from incident_assets.__main__ import command\n"
+        f"command.main({[*arguments, '--help']}, 'incident-assets', standalone_mode=False)\n"
+        "print({'dlt', 'duckdb', 'dagster'} & {*sys.modules})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"Usage: {' '.join(['incident-assets', *arguments])}" in result.stdout
+    assert result.stdout.endswith("set()\n")
+
+
+def test_each_key_of_a_mart_is_an_option() -> None:
+    shown = run_command("incident_assets", "explain", "--help").stdout
+    for name in ("week", "severity", "month", "category", "user", "priority", "age-bucket"):
+        assert f"--{name} " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sync"], "INCIDENT_API_BASE_URL is not set"),
+        (["sync", "--select", "users,nothing"], "no 'nothing'; the resources are actions"),
+        (["sync", "--listing", "some"], "full"),
+        (["explain", "mart_incident_weekly"], "METRIC"),
+        (["nothing"], "No such command"),
+    ],
+)
+def test_bad_input_is_said_without_a_traceback(arguments: list[str], said: str) -> None:
+    result = run_command("incident_assets", *arguments)
+    assert result.returncode == 2
+    assert said in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_installed_command_is_this_one() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert pkgutil.resolve_name(project["scripts"]["incident-assets"]) is main
+
+
+def test_the_bundled_api_is_served_alone_until_interrupted() -> None:
+    serve = [sys.executable, "-m", "incident_assets", "demo", "serve", "--incidents", "5"]
+    with subprocess.Popen([*serve, "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(
+            r"INCIDENT_API_BASE_URL=(\S+) INCIDENT_API_KEY=(\S+)\)", process.stdout.readline()
+        )
+        assert found is not None
+        settings = {"INCIDENT_API_BASE_URL": found[1], "INCIDENT_API_KEY": found[2]}
+        result = run_command("incident_assets", "check", environment=settings)
+        taken = subprocess.run([*serve, "--port", found[1].rpartition(":")[2]])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert result.returncode == 0, result.stdout
+    assert taken.returncode == 2
+
+
 def test_no_telemetry_and_no_home_is_written(api: DemoApi) -> None:
-    assert run_command("incident_assets", "--select", "users").returncode == 0
+    assert run_command("incident_assets", "sync", "--select", "users").returncode == 0
     assert not list(Path(os.environ["HOME"]).rglob("*"))
 
 
@@ -93,4 +159,4 @@ def test_the_readme_lists_every_setting() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_are_what_the_code_says(page: str) -> None:
-    assert (DOCS / page).read_text() == PAGES[page](), "run python -m incident_assets_tests.pages"
+    assert (ROOT / page).read_text() == PAGES[page](), "run python -m incident_assets_tests.pages"

@@ -9,7 +9,6 @@ becomes a Python object. Anything else is parsed whole, and each value is looked
 spooling and loading are elsewhere.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +17,13 @@ import msgspec
 import pyarrow as pa
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
-from incident_assets.api.exact_json import dump_json, is_storable, parse_json
+from incident_assets.api.exact_json import (
+    EXACT_DIGITS,
+    dump_ascii,
+    dump_json,
+    is_storable,
+    parse_json,
+)
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "text": pa.string(),
@@ -47,7 +52,6 @@ DECODED: Mapping[ColumnType, tuple[Any, Any]] = {
     "json": (msgspec.Raw, ABSENT),
 }
 EMPTY = (b"", b"null")
-EXACT_DIGITS = 16  # a double of so many characters holds every one of them
 # dlt turns any other name into a different one, and a leading underscore is the loader's.
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
@@ -141,8 +145,8 @@ def _read_cells(column: Column, values: Sequence[Any]) -> pa.Array:
 def _read_double(text: bytes) -> float | None:
     if text in EMPTY:
         return None
-    if len(text) > EXACT_DIGITS:
-        raise ValueError(text)
+    if len(text) > EXACT_DIGITS or b"e" in text.lower():
+        raise ValueError(text)  # looked at digit by digit, with the rest of its page
     return float(text)
 
 
@@ -192,7 +196,7 @@ def _dump_rescued(values: Mapping[str, Any]) -> str:
         {
             name.encode("ascii", "backslashreplace").decode()
             if not is_storable(name)
-            else name: value if is_storable(value) else json.dumps(value)
+            else name: value if is_storable(value) else dump_ascii(value)
             for name, value in values.items()
         }
     )
@@ -200,8 +204,8 @@ def _dump_rescued(values: Mapping[str, Any]) -> str:
 
 def _build_array(column: Column, values: list[Any], rescued: list[dict[str, Any]]) -> pa.Array:
     if column.type == "json":
-        texts = [None if value is None else dump_json(value) for value in values]
         try:
+            texts = [None if value is None else dump_json(value) for value in values]
             return pa.array(texts, pa.string())
         except UnicodeEncodeError:
             return _build_slowly(column, values, rescued)

@@ -1,4 +1,7 @@
-"""`make demo`: load everything once from the bundled API, through Dagster, and say what landed."""
+"""`incident-assets demo`: load everything once from the bundled API, and say what landed.
+
+It goes through Dagster, in a process of its own. Where it works is in `place`.
+"""
 
 import signal
 import sys
@@ -55,7 +58,7 @@ QUERIES = {
 }
 
 
-def main() -> int:
+def load() -> int:
     """Run the demo and return its exit code; 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
     folder = prepare_folder()
@@ -119,7 +122,3 @@ def _print_results(settings: Settings) -> None:
 def _show(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,10 @@
-"""`make demo-ui`: the Dagster UI on what the demo loaded, with the bundled API behind it."""
+"""`incident-assets demo ui`: the Dagster UI on what the demo loaded.
+
+The bundled API is behind it. Where it works is in `place`.
+"""
 
 import signal
 import socket
-import sys
 import time
 import urllib.request
 
@@ -15,7 +17,7 @@ from incident_assets.demo.place import (
 )
 
 
-def main() -> int:
+def open_ui() -> int:
     """Serve the UI until Ctrl-C and return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = prepare_folder()
@@ -53,7 +55,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,10 +1,9 @@
-"""`python -m incident_assets.models.explain MART METRIC`: where a figure comes from, row by row.
+"""`incident-assets explain MART METRIC`: where a figure comes from, row by row.
 
 Prints the definition, the SQL, the rows behind the figure with the API fields they were read from,
 and the figure worked out again from these rows in Python. Figures are made in `models`, not here.
 """
 
-import argparse
 import math
 import re
 import sys
@@ -16,7 +15,6 @@ from statistics import fmean, median
 from typing import Any
 
 import duckdb
-from dotenv import load_dotenv
 
 from incident_assets.api.key import clean_text
 from incident_assets.models.catalog import MODEL_SCHEMA, Model, Source, find_origins, read_models
@@ -36,7 +34,6 @@ SPANS = {
 }
 NAMES = {"severity_id": "severity", "user_id": "user_name"}  # of keys that are ids
 SHOWN = 20  # keys in a message; of weeks, the last
-KEYS = ("week", "severity_id", "month", "category", "user_id", "priority", "age_bucket")
 
 
 class Unknown(Exception):
@@ -377,21 +374,14 @@ def _print(model: Model, metric: str, row: Row, explanation: Explanation) -> boo
     return math.isclose(stored, figure, rel_tol=1e-9)
 
 
-def main() -> int:
-    """Parse arguments, print, and return the exit code: 0 done, 1 figures differ, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m incident_assets.models.explain", description=__doc__
-    )
-    parser.add_argument("mart", help=", ".join(EXPLAINERS))
-    parser.add_argument("metric", help="a column of the mart, such as mttr_median")
-    for column in KEYS:
-        parser.add_argument(_list_options([column]), dest=column, help=f"{column} or name")
-    arguments = vars(parser.parse_args())
-    chosen = {column: arguments[column] for column in KEYS if arguments[column] is not None}
-    load_dotenv(".env", override=True)
+def run(mart: str, metric: str, chosen: Mapping[str, str]) -> int:
+    """Print where a figure comes from; `chosen` selects its row by the columns of the mart's key.
+
+    Return the exit code: 0 done, 1 figures differ, 2 bad input.
+    """
     try:
         with _open() as connection:
-            row, explanation = explain(connection, arguments["mart"], arguments["metric"], chosen)
+            row, explanation = explain(connection, mart, metric, chosen)
     except duckdb.CatalogException:
         print(
             "the models are not built yet: run a sync job, or materialise the group analytics",
@@ -401,11 +391,7 @@ def main() -> int:
     except (Unknown, SettingError, DatabaseError) as error:
         print(error, file=sys.stderr)
         return 2
-    if _print(read_models()[arguments["mart"]], arguments["metric"], row, explanation):
+    if _print(read_models()[mart], metric, row, explanation):
         return 0
     print("The mart says otherwise: it is older than its rows, build the models again")
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

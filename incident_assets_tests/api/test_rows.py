@@ -4,12 +4,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.api.exact_json import dump_json, parse_json
-from incident_assets.api.rows import build_table
+from incident_assets.api.rows import build_row_type, build_table
 from incident_assets_tests.rebuilding import load_exact, normalise, rebuild
 
 INCIDENTS = find_endpoint("incidents")
@@ -97,6 +98,31 @@ def test_numbers_beyond_64_bits_keep_every_digit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("digits", "fits"),
+    [
+        ("12.333333333333334", True),
+        ("999999999999999", True),
+        ("9007199254740993", False),
+        ("9999999999999999", False),
+        ("0.12345678901234567890123", False),
+        ("1e400", False),
+        ("1e-400", False),
+        ("1e99999999999999999999", False),
+    ],
+)
+def test_a_double_that_would_be_rounded_is_rescued_on_both_ways(digits: str, fits: bool) -> None:
+    body = f'[{{"id": "I1", "workload_minutes_total": {digits}}}]'.encode()
+    for items in (
+        parse_json(body),
+        msgspec.json.decode(body, type=list[build_row_type(INCIDENTS)]),
+    ):
+        row = build_table(INCIDENTS, items).to_pylist()[0]
+        assert row["workload_minutes_total"] == (float(digits) if fits else None)
+        rescued = f'{{"workload_minutes_total":{digits}}}'
+        assert row["_rescued"] == (None if fits else rescued)
+
+
+@pytest.mark.parametrize(
     "text", ["9223372036854775807", "-9223372036854775808", "12.333333333333334"]
 )
 def test_numbers_that_64_bits_hold_are_plain_numbers(text: str) -> None:
@@ -154,6 +180,13 @@ def test_half_a_character_is_kept_as_escaped_text() -> None:
         "severity": '{"name": "\\udfff"}',
     }
     row["_rescued"].encode()
+
+
+def test_half_a_character_beside_a_long_number_is_kept_too() -> None:
+    body = b'{"id": "I1", "severity": ["\\ud800", 0.12345678901234567890123]}'
+    row = build_table(INCIDENTS, [parse_json(body)]).to_pylist()[0]
+    kept = '["\\ud800", "0.12345678901234567890123"]'
+    assert json.loads(row["_rescued"]) == {"severity": kept}
 
 
 def test_text_of_any_kind_stands_as_it_is() -> None:

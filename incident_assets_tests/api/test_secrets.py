@@ -211,8 +211,8 @@ def test_a_proxy_is_used_and_never_sees_the_key(
     "command",
     [
         ["dagster", "job", "execute", "-m", "incident_assets.definitions", "-j", "sync_live"],
-        ["incident_assets", "--select", "severities"],
-        ["incident_assets", "--check"],
+        ["incident_assets", "sync", "--select", "severities"],
+        ["incident_assets", "check"],
     ],
     ids=["dagster", "source", "check"],
 )
@@ -244,7 +244,7 @@ def test_control_characters_reach_no_terminal(api: DemoApi) -> None:
     body = f'{{"errors": [{{"message": {_quote(evil)}}}], "request_id": {_quote(evil)}}}'
     api.inject(Fault(status(500, body.encode()), resource="users"))
     api.inject(Fault(redirect("https://x/\x1b[2J".replace("\x1b", "%1b")), resource="severities"))
-    for arguments in (["--select", "users", "severities"], ["--check"]):
+    for arguments in (["sync", "--select", "users,severities"], ["check"]):
         result = run_command("incident_assets", *arguments)
         assert "all is well" in result.stdout + result.stderr
         for character in ("\x1b", "\x07", "\r", "\u2028"):

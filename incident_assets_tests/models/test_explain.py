@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said_with_what_there_is(
 
 
 def test_the_command_prints_definition_sql_and_rows_in_printable_lines(raw: Path) -> None:
-    command = ("incident_assets.models.explain", "mart_time_in_status", "stays")
+    command = ("incident_assets", "explain", "mart_time_in_status", "stays")
     assert run_command(*command).returncode == 2  # no models yet
     with duckdb.connect(str(raw)) as connection:
         connection.execute("UPDATE incident_api.incidents SET reference = 'INC\x1b[31m\n<script>'")

@@ -84,7 +84,7 @@ def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: P
 
 def test_a_terminal_shows_a_bar_for_each_resource(api: DemoApi) -> None:
     controller, terminal = pty.openpty()
-    command = [sys.executable, "-W", "ignore", "-m", "incident_assets", "--select", "users"]
+    command = [sys.executable, "-W", "ignore", "-m", "incident_assets", "sync", "--select", "users"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal) as process:
         os.close(terminal)
         shown = b""
