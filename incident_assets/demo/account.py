@@ -160,7 +160,7 @@ class _Generator:
             "is_editable": True,
             "annotations": {"example.com/source": "demo"},
             "categories": ["service"],
-            "schema": {"version": 1, "attributes": [{**attribute, "mode": "manual"}]},
+            "schema": {"version": 1, "attributes": [{**attribute, "mode": "external"}]},
         }
 
     def _workflow(self, number: int) -> Row:

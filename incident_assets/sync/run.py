@@ -73,6 +73,7 @@ class Sync:
                     table,
                     listing.files,
                     listing.spool.folder / f"{name}.changed.parquet",
+                    uncompared=listing.endpoint.find_uncompared(listing.way),
                     keep=listing.way.lacks,
                     kept_in=f"{RAW_SCHEMA}.{name}",
                 )

@@ -39,13 +39,14 @@ def write_changed(
     table: str,
     files: Sequence[SpooledFile],
     target: Path,
+    uncompared: Sequence[str] = (),
     keep: Sequence[str] = (),
     kept_in: str = "",
 ) -> SpooledFile:
     """Write the rows of a listing that its table does not hold as they are into one file.
 
-    A row is compared by a 64-bit hash over all of its columns; one that is marked as deleted is
-    different. The columns `keep` are no part of that: their values come from the table `kept_in`.
+    A row is compared by a 64-bit hash over all of its columns but the `uncompared`; one that is
+    marked as deleted is different. Values of the columns `keep` come from the table `kept_in`.
     """
     listed = read_spool(files)
     known = _read_columns(connection, kept_in) if keep and has_table(connection, kept_in) else {}
@@ -61,7 +62,7 @@ def write_changed(
         )
     if stored:
         ours, theirs = _read_columns(connection, listed), _read_columns(connection, table)
-        names = sorted({*ours, *theirs}.difference(_STAMPS, keep))
+        names = sorted({*ours, *theirs}.difference(_STAMPS, uncompared))
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
                 SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {listed}) JOIN (

@@ -38,7 +38,7 @@ from incident_assets_tests.conftest import (
 )
 
 Sync = Callable[..., dict[str, Outcome]]
-PAGINATED = ("incident_updates", "users", "schedules", "incidents")
+PAGINATED = ("actions", "follow_ups", "incident_updates", "users", "schedules", "incidents")
 
 
 @pytest.mark.fault(

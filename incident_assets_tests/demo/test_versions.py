@@ -164,6 +164,9 @@ def test_nested_fields_follow_the_year_and_the_version(served: DemoApi, walk: Wa
             for shift in row["current_shifts"] + row["next_shifts"]
         ]
         assert {"layer_id" in shift for shift in shifts} == {has_layers}
+    for row in served.rows("catalog_types"):
+        manual = [attribute | {"mode": "manual"} for attribute in row["schema"]["attributes"]]
+        served.change("catalog_types", row["id"], schema=row["schema"] | {"attributes": manual})
     for path, mode in (("/v2/catalog_types", "manual"), ("/v3/catalog_types", "dashboard")):
         attributes = [a for row in walk(path) for a in row["schema"]["attributes"]]
         assert {attribute["mode"] for attribute in attributes} == {mode}
