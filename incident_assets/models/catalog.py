@@ -21,7 +21,7 @@ from sqlglot.schema import MappingSchema
 
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.checks.contract import DUCKDB_TYPES
-from incident_assets.models.mappings import SETTINGS, register_settings
+from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.sync.load import RAW_SCHEMA
 
@@ -140,6 +140,7 @@ def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
         connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
     register_settings(connection, Settings(), SETTINGS)
+    define_categories(connection)
     raw = {e.name: _describe(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
     settings = {name: _describe(connection, name) for name in SETTINGS}
     return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}

@@ -14,6 +14,7 @@ from typing import Any
 import dlt
 import duckdb
 
+from incident_assets.api.categories import ACTIVE_CATEGORIES
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.sync.listing import Failure, Listing
 from incident_assets.warehouse.file import has_table
@@ -21,8 +22,6 @@ from incident_assets.warehouse.merging import read_spool
 
 log = logging.getLogger(__name__)
 
-# An incident can be posted on, without being changed itself, while it is in one of these.
-ACTIVE_CATEGORIES = ("triage", "live", "paused")
 # Covers edits within the instant of the watermark, rows that were committed late, and clocks.
 OVERLAP = timedelta(hours=1)
 INCIDENTS, UPDATES = "incidents", "incident_updates"

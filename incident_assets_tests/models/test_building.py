@@ -9,9 +9,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from incident_assets.api.categories import CATEGORIES, Category
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
+from incident_assets.models.mappings import define_categories
 from incident_assets.settings import SettingError, Settings
 from incident_assets_tests.modelling import build_all, read_model
 
@@ -188,6 +190,15 @@ def test_a_status_can_be_put_into_another_category(raw: Path) -> None:
         "live",
     )
     assert not statuses["Fixing"]["is_mapped"]
+
+
+def test_the_sql_knows_of_a_category_what_the_table_of_categories_says() -> None:
+    with duckdb.connect() as connection:
+        define_categories(connection)
+        for flag, usual in Category._field_defaults.items():
+            names = ", ".join(f"{flag}('{category.name}')" for category in CATEGORIES)
+            found = connection.execute(f"SELECT {names}, {flag}('new'), {flag}(NULL)").fetchone()
+            assert found == (*(getattr(c, flag) for c in CATEGORIES), usual, None)
 
 
 @pytest.mark.parametrize(
