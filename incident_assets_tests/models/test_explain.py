@@ -6,14 +6,14 @@ import duckdb
 import pytest
 
 from incident_assets.models.catalog import read_models
-from incident_assets.models.explain import EXPLAINERS, Unknown, explain
+from incident_assets.models.explain import MARTS, Unknown, explain
 from incident_assets_tests.conftest import run_command
 from incident_assets_tests.modelling import build_all, make_near, read_model
 
 WEEK = {"week": "2026-W40", "severity_id": "major"}
 
 
-@pytest.mark.parametrize("mart", EXPLAINERS)
+@pytest.mark.parametrize("mart", MARTS)
 def test_every_figure_can_be_worked_out_again_from_its_rows(mart: str, golden: Path) -> None:
     explained = 0
     with duckdb.connect(str(golden), read_only=True) as connection:
@@ -60,7 +60,12 @@ def test_the_rows_name_the_timestamps_and_fields_that_were_used(golden: Path) ->
 @pytest.mark.parametrize(
     ("mart", "metric", "chosen", "text"),
     [
-        ("mart_nothing", "incidents", WEEK, "there are mart_incident_weekly"),
+        (
+            "mart_nothing",
+            "incidents",
+            WEEK,
+            "there are mart_follow_up_ageing, mart_incident_trend, mart_incident_weekly",
+        ),
         ("mart_incident_weekly", "mttx", WEEK, "there are incidents, mttd_incidents"),
         ("mart_incident_weekly", "incidents", {"week": "2020-W01"}, "there are 2026-09-28"),
         ("mart_incident_weekly", "incidents", {"week": "soon"}, "2026-W40"),
