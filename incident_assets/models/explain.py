@@ -28,7 +28,6 @@ from incident_assets.warehouse.file import DatabaseError, open_database
 
 Row = dict[str, Any]
 
-MARTS = sorted(name for name in read_models() if name.startswith("mart_"))
 SHOWN = 20  # keys in a message; of weeks, the last
 
 
@@ -45,6 +44,17 @@ class Explanation:
     figure: float | None
 
 
+def list_marts() -> list[str]:
+    """Return the names of the models that have figures."""
+    return sorted(name for name in read_models() if name.startswith("mart_"))
+
+
+def list_figures(mart: str) -> list[str]:
+    """Return the figures of a mart, in its order. Raises KeyError if there is no such mart."""
+    columns = [column.name for column in read_models()[mart].columns]
+    return [name for name in columns if is_figure(mart, name)]
+
+
 def explain(
     connection: duckdb.DuckDBPyConnection,
     mart: str,
@@ -57,11 +67,10 @@ def explain(
     `chosen` has, by key column, what the row is selected by; `settings` are those that the models
     were built with. Raises Unknown if there is no such mart, metric or row, or more than one row.
     """
-    if mart not in MARTS:
-        raise Unknown(f"there is no mart {mart!r}: there are {', '.join(MARTS)}")
+    if mart not in (marts := list_marts()):
+        raise Unknown(f"there is no mart {mart!r}: there are {', '.join(marts)}")
     model = read_models()[mart]
-    figures = [column.name for column in model.columns if is_figure(mart, column.name)]
-    if metric not in figures:
+    if metric not in (figures := list_figures(mart)):
         raise Unknown(f"{mart} has no metric {metric!r}: there are {', '.join(figures)}")
     row = _find_row(connection, model, chosen)
     trace = trace_figure(mart, metric)
@@ -71,9 +80,7 @@ def explain(
     connection.execute("SET TimeZone = 'UTC'")
     keys = {name: row[name] for name in model.grain}
     rows = connection.sql(trace.sql, params=keys).to_arrow_table()
-    with duckdb.connect() as apart:  # which has these rows and nothing else
-        define_categories(apart)
-        (figure,) = apart.register(LISTED, rows).execute(trace.figure).fetchone() or (None,)
+    figure = connection.register(LISTED, rows).execute(trace.figure).fetchall()[0][0]
     cells = [tuple(map(_show, values.values())) for values in rows.to_pylist()]
     return row, Explanation(trace.header, cells, figure)
 
@@ -81,6 +88,8 @@ def explain(
 def _show(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else value
 
 
@@ -162,26 +171,31 @@ def _open() -> Iterator[duckdb.DuckDBPyConnection]:
         )
 
 
-def _print(model: Model, metric: str, row: Row, explanation: Explanation) -> bool:
-    """Print everything; return whether the mart's figure is the one worked out from the rows."""
+def write_explanation(mart: str, metric: str, row: Row, explanation: Explanation) -> str:
+    """Return what `explain` found as text: definition, SQL, rows, and the figure made of them."""
+    model = read_models()[mart]
     column = next(column for column in model.columns if column.name == metric)
     key = ", ".join(clean_text(f"{k} {row[_name_key(model, k)]}") for k in model.grain)
-    origins = sorted(find_origins(Source(MODEL_SCHEMA, model.name, metric)))
-    print(f"{model.name}.{metric} ({key}) = {row[metric]}\n")
-    print(f"{column.description}.\n", *model.notes, sep="\n")
+    origins = sorted(find_origins(Source(MODEL_SCHEMA, mart, metric)))
+    lines = [f"{mart}.{metric} ({key}) = {row[metric]}\n", f"{column.description}.\n", *model.notes]
     for source in sorted(column.sources):
         if source.schema == MODEL_SCHEMA:
             nearer = {c.name: c for c in read_models()[source.table].columns}[source.column]
-            print(f"{source.table}.{source.column}: {nearer.description}.")
-    print("Made from:", ", ".join(".".join(filter(None, origin)) for origin in origins))
+            lines.append(f"{source.label}: {nearer.description}.")
+    lines.append(f"Made from: {', '.join('.'.join(filter(None, origin)) for origin in origins)}")
     facts = sorted(name for _, name in model.tables if name.startswith("fct_"))
-    for name in (*facts, model.name):
-        print(f"\nSQL (incident_assets/models/{name}.sql):\n\n{read_models()[name].sql}")
-    print(format_table(explanation.header, explanation.rows))
-    print(f"\n{len(explanation.rows)} rows. Worked out from them: {explanation.figure}")
-    stored, figure = row[metric], explanation.figure
+    for name in (*facts, mart):
+        sql = read_models()[name].sql
+        lines.append(f"\nSQL (incident_assets/models/{name}.sql):\n\n{sql}")
+    lines.append(format_table(explanation.header, explanation.rows))
+    count, figure = len(explanation.rows), explanation.figure
+    return "\n".join([*lines, f"\n{count} rows. Worked out from them: {figure}"])
+
+
+def agrees(stored: float | None, figure: float | None) -> bool:
+    """Return whether a mart's figure is the one worked out from the rows, but for last digits."""
     if stored is None or figure is None:
-        return bool(stored is figure)
+        return stored is figure
     return math.isclose(stored, figure, rel_tol=1e-9)
 
 
@@ -190,17 +204,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m incident_assets.models.explain", description=__doc__
     )
-    parser.add_argument("mart", help=", ".join(MARTS))
+    parser.add_argument("mart", help=", ".join(list_marts()))
     parser.add_argument("metric", help="a column of the mart, such as mttr_median")
-    keys = dict.fromkeys(column for mart in MARTS for column in read_models()[mart].grain)
+    keys = dict.fromkeys(column for mart in list_marts() for column in read_models()[mart].grain)
     for column in keys:
         parser.add_argument(_list_options([column]), dest=column, help=f"{column} or name")
     arguments = vars(parser.parse_args())
+    mart, metric = arguments["mart"], arguments["metric"]
     chosen = {column: arguments[column] for column in keys if arguments[column] is not None}
     load_dotenv(".env", override=True)
     try:
         with _open() as connection:
-            row, explanation = explain(connection, arguments["mart"], arguments["metric"], chosen)
+            row, explanation = explain(connection, mart, metric, chosen, read_settings())
     except duckdb.CatalogException:
         print(
             "the models are not built yet: run a sync job, or materialise the group analytics",
@@ -210,7 +225,8 @@ def main() -> int:
     except (Unknown, SettingError, DatabaseError) as error:
         print(error, file=sys.stderr)
         return 2
-    if _print(read_models()[arguments["mart"]], arguments["metric"], row, explanation):
+    print(write_explanation(mart, metric, row, explanation))
+    if agrees(row[metric], explanation.figure):
         return 0
     print("The mart says otherwise: it is older than its rows, build the models again")
     return 1

@@ -62,9 +62,13 @@ class Part(NamedTuple):
 
 
 def is_figure(mart: str, column: str) -> bool:
-    """Return whether a column is worked out of a group's rows, not picked from one of them."""
-    found = find_projection(read_models()[mart].tree, column).find_all(exp.AggFunc)
-    return any(not isinstance(aggregate, tuple(PICKS)) for aggregate in found)
+    """Return whether a column is worked out of a group's rows alone, not picked from one of them.
+
+    One that a window makes of several groups is none, and is not followed.
+    """
+    projection = find_projection(read_models()[mart].tree, column)
+    aggregates = {type(found) for found in projection.find_all(exp.AggFunc)}
+    return bool(aggregates - PICKS.keys()) and not projection.find(exp.Window)
 
 
 @cache
