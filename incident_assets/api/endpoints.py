@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from incident_assets.api.categories import STATUS_CATEGORIES
+
 # Seconds between two syncs of a group, as the schedules have it.
 CADENCES = {"live": 15 * 60, "reference": 60 * 60}
 
@@ -142,16 +144,6 @@ LOADER_COLUMNS = (
 
 # The API leaves all but the first two modes out of its lists unless they are asked for.
 INCIDENT_MODES = ("standard", "retrospective", "test", "tutorial")
-STATUS_CATEGORIES = (
-    "triage",
-    "live",
-    "learning",
-    "paused",
-    "closed",
-    "declined",
-    "canceled",
-    "merged",
-)
 # Actions and follow-ups: no filter means standard and retrospective; the rest one at a time.
 MODES_ONE_AT_A_TIME: tuple[Mapping[str, str], ...] = (
     {},

@@ -11,7 +11,7 @@ import duckdb
 
 from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
-from incident_assets.models.mappings import register_settings
+from incident_assets.models.mappings import define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.file import has_table
 
@@ -45,6 +45,7 @@ def build_model(
     table = f"{MODEL_SCHEMA}.{model.name}"
     relations = [name for schema, name in model.tables if schema == SETTING_SCHEMA]
     register_settings(connection, settings, relations, now)
+    define_categories(connection)
     connection.execute("SET TimeZone = 'UTC'")  # for times without a zone
     connection.begin()
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")

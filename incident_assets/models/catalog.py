@@ -5,7 +5,7 @@ Nothing is built, and no database is opened but an empty one in memory, which kn
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.resources import files
@@ -21,7 +21,7 @@ from sqlglot.schema import MappingSchema
 
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.checks.contract import DUCKDB_TYPES
-from incident_assets.models.mappings import SETTINGS, register_settings
+from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
@@ -57,7 +57,8 @@ class ModelColumn:
 class Model:
     """A model as its file tells it: `notes` are the paragraphs of its first comment.
 
-    `tables` are the (schema, table) of all that it reads.
+    `tables` are the (schema, table) of all that it reads; `tree` is its SQL, each column with its
+    table's name, and no star.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Model:
     grain: tuple[str, ...]
     tables: frozenset[tuple[str, str]]
     columns: tuple[ModelColumn, ...]
+    tree: Any = field(repr=False, compare=False)
 
 
 @cache
@@ -111,6 +113,7 @@ def read_models() -> Mapping[str, Model]:
                     )
                     for column, kind in types[MODEL_SCHEMA][name].items()
                 ),
+                tree=trees[name],
             )
     return models
 
@@ -140,6 +143,7 @@ def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
         connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
     register_settings(connection, Settings(), SETTINGS)
+    define_categories(connection)
     raw = {e.name: _describe(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
     settings = {name: _describe(connection, name) for name in SETTINGS}
     return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}
@@ -156,10 +160,19 @@ def _trace(scope: Any, name: str) -> Iterator[Source]:
         for part in scope.set_operation_scopes:
             yield from _trace(part, part.expression.named_selects[place])
         return
-    projection = next(s for s in scope.expression.selects if s.alias_or_name == name)
-    if isinstance(value := projection.unalias(), exp.Literal):
+    yield from find_sources(scope, find_projection(scope.expression, name).unalias())
+
+
+def find_projection(select: Any, name: str) -> exp.Expr:
+    """Return the output column of a SELECT. Raises StopIteration if it has none of that name."""
+    return next(s for s in select.selects if s.alias_or_name == name)
+
+
+def find_sources(scope: Any, value: exp.Expr) -> Iterator[Source]:
+    """Yield the columns that a value in a SELECT is made from; a constant, if it is one."""
+    if isinstance(value, exp.Literal):
         yield Source(CONSTANT, "", value.sql("duckdb"))
-    for column in projection.find_all(exp.Column):
+    for column in value.find_all(exp.Column):
         source = scope.sources[column.table]
         if isinstance(source, Scope):
             yield from _trace(source, column.name)

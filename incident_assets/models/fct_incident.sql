@@ -50,7 +50,7 @@ moment AS (
 ),
 
 progress AS (
-    SELECT incident_id, min(entered_at) FILTER (WHERE category <> 'triage') AS out_of_triage_at
+    SELECT incident_id, min(entered_at) FILTER (WHERE is_taken_on(category)) AS out_of_triage_at
     FROM incident_analytics.fct_status_transition
     GROUP BY incident_id
 ),
@@ -106,7 +106,7 @@ SELECT
     status, -- Name of the status
     category, -- Category of the status, by INCIDENT_STATUSES where it says so
     coalesce(mode IN ('standard', 'retrospective'), FALSE)
-    AND coalesce(category, '') NOT IN ('declined', 'canceled', 'merged')
+    AND coalesce(is_counted(category), TRUE)
         AS is_counted, -- Whether marts count it: standard or retrospective, and not called off
     level.id AS severity_id, -- Identifier of the severity, NULL before there is one
     level.name AS severity, -- Name of the severity, as the incident shows it

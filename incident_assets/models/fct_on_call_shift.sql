@@ -9,7 +9,7 @@ WITH parsed AS (
         unnest(from_json(
             current_shifts,
             '[{"start_at": "TIMESTAMPTZ", "end_at": "TIMESTAMPTZ", "rotation_id": "VARCHAR",
-               "layer_id": "VARCHAR", "user": {"id": "VARCHAR"}}]'
+               "user": {"id": "VARCHAR"}}]'
         )) AS shift
     FROM incident_api.schedules
     WHERE _deleted_at IS NULL
@@ -20,7 +20,7 @@ WITH parsed AS (
         unnest(from_json(
             next_shifts,
             '[{"start_at": "TIMESTAMPTZ", "end_at": "TIMESTAMPTZ", "rotation_id": "VARCHAR",
-               "layer_id": "VARCHAR", "user": {"id": "VARCHAR"}}]'
+               "user": {"id": "VARCHAR"}}]'
         )) AS shift
     FROM incident_api.schedules
     WHERE _deleted_at IS NULL
@@ -31,11 +31,10 @@ SELECT
     period, -- current or next
     row_number() OVER (
         PARTITION BY id, period
-        ORDER BY shift.start_at, shift.rotation_id, shift.layer_id, shift.user.id
+        ORDER BY shift.start_at, shift.rotation_id, shift.user.id, shift.end_at
     ) AS position, -- Order of the schedule's shifts in the period, from 1
     shift.user.id AS user_id, -- User who is on call, NULL if nobody is
     shift.rotation_id AS rotation_id, -- Rotation that the shift belongs to
-    shift.layer_id AS layer_id, -- Layer of the rotation
     CASE WHEN isfinite(shift.start_at) THEN shift.start_at END AS start_at, -- When it begins (UTC)
     CASE WHEN isfinite(shift.end_at) THEN shift.end_at END AS end_at -- When it ends (UTC)
 FROM parsed

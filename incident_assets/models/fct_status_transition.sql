@@ -58,7 +58,7 @@ SELECT
     ) AS month, -- First day of the month (UTC) in which it was left, or began if it lasts
     (epoch_us(left_at) - epoch_us(created_at)) / 1e6 AS seconds, -- How long it lasted, in seconds
     next_category, -- Category of the status after it
-    category IN ('closed', 'learning')
-    AND coalesce(next_category = 'live', FALSE) AS is_reopening, -- From closed or learning to live
+    is_over(category)
+    AND coalesce(is_live(next_category), FALSE) AS is_reopening, -- From closed or learning to live
     user_id -- User who posted the update, NULL if automation did
 FROM spans

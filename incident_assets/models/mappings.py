@@ -1,7 +1,8 @@
-"""The settings that models read: which timestamp is which moment, statuses, and days to follow up.
+"""What models read beside tables: which timestamp is which moment, statuses, days to follow up.
 
-Each becomes a small relation of the connection (`setting_...`), so that no text of a user is ever
-part of the SQL. Which environment variables there are is in `incident_assets.settings`.
+Each setting becomes a small relation of the connection (`setting_...`), so that no text of a user
+is ever part of the SQL; what a status category means becomes functions (`is_over(category)`). Which
+environment variables there are is in `incident_assets.settings`.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from incident_assets.api.endpoints import STATUS_CATEGORIES
+from incident_assets.api.categories import CATEGORIES, STATUS_CATEGORIES, Category
 from incident_assets.api.key import clean_text
 from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import has_table
@@ -70,6 +71,19 @@ def register_settings(
             columns = {"now": [now or datetime.now(UTC)]}
         schema = pa.schema(list(SETTINGS[name].items()))
         connection.register(name, pa.table(columns, schema=schema))
+
+
+def define_categories(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the connection, for each flag of `Category`, a function of a category's name.
+
+    It is NULL for no category, and what `Category` has by default for one that nobody knows.
+    """
+    for flag, usual in Category._field_defaults.items():
+        names = ", ".join(f"'{c.name}'" for c in CATEGORIES if getattr(c, flag) != usual)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP MACRO {flag}(category) AS "
+            f"category {'NOT ' * usual}IN ({names})"
+        )
 
 
 def _check(

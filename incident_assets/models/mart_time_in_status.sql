@@ -16,7 +16,7 @@ SELECT
     count(DISTINCT t.incident_id) FILTER (WHERE t.is_reopening)
         AS reopened, -- Incidents that went from this category, closed or learning, back to live
     CASE
-        WHEN t.category IN ('closed', 'learning')
+        WHEN is_over(t.category)
             THEN count(DISTINCT t.incident_id) FILTER (WHERE t.is_reopening)
                 / count(DISTINCT t.incident_id)
     END AS reopen_rate -- Share of the incidents that was reopened, NULL for other categories

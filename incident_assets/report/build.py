@@ -19,7 +19,7 @@ from incident_assets.report.render import draw_png, draw_svg, prepare_matplotlib
 from incident_assets.report.sections import METRICS, Section
 from incident_assets.report.words import say_day
 
-DESK, PHONE = 880, 343  # px; a phone has 375 with the margins
+WIDTHS = {"desk": 880, "phone": 343}  # px; a phone has 375 with the margins
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,13 @@ def build_report(marts: Marts, now: datetime) -> Report:
     )
 
 
-def _draw(section: Section) -> tuple[str, str]:
+def _draw(section: Section) -> tuple[dict[str, str], str]:
     text = f"### {section.title}\n\n{section.finding}"
     if not section.plot:
-        return "", text
-    desk, phone = section.plot(DESK), section.plot(PHONE)
-    plots = ""
-    for name, figure in {"desk": desk, "phone": phone}.items():
-        svg = draw_svg(figure, f"{section.key}-{name}", section.title)
-        plots += f'<figure class="{name}">{svg}</figure>\n'
-    data = base64.b64encode(draw_png(desk)).decode()
+        return {}, text
+    drawn = {name: section.plot(width) for name, width in WIDTHS.items()}
+    plots = {n: draw_svg(f, f"{section.key}-{n}", section.title) for n, f in drawn.items()}
+    data = base64.b64encode(draw_png(drawn["desk"])).decode()
     return plots, f"{text}\n\n![{section.title}](data:image/png;base64,{data})"
 
 

@@ -11,13 +11,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from incident_assets.api.categories import CATEGORIES
+
 WEEK = timedelta(days=7)
 WEEKS_SHOWN = 78
 WINDOW = 4  # weeks of a point of the trend, as in mart_incident_trend
 THIN = 5  # incidents below which a figure says little
 LOAD_WEEKS = 13
 MONTHS = 6  # as in mart_time_in_status_recent
-CATEGORIES = ("triage", "live", "paused", "learning", "closed")
+# In the order of an incident's life.
+SHOWN_CATEGORIES = [
+    category.name
+    for category in sorted(CATEGORIES, key=lambda category: category.is_over)
+    if category.is_counted
+]
 Row = Mapping[str, Any]
 
 
@@ -134,7 +141,7 @@ def follow_duration(weekly: pa.Table, trend: pa.Table, metric: str, weeks: Seque
 
 def time_stays(stays: pa.Table) -> list[Stay]:
     """Return the stays of the last months by category, in the order of an incident's life."""
-    known = {category: n for n, category in enumerate(CATEGORIES)}
+    known = {category: n for n, category in enumerate(SHOWN_CATEGORIES)}
     return [
         Stay(
             row["category"],

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from incident_assets.api.categories import CATEGORIES
 from incident_assets.report import figures
 from incident_assets.report.numbers import (
-    CATEGORIES,
     LOAD_WEEKS,
     MONTHS,
     NO_SPREAD,
+    SHOWN_CATEGORIES,
     THIN,
     WEEK,
     WINDOW,
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
 SHOWN, LISTED = 12, 50  # rows at most, in a plot and in its table
 OLD = {"31-90 d", "91+ d"}  # age buckets
 METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
-COUNTED = (
-    "Counted: standard and retrospective incidents, without declined, canceled, merged and "
-    "deleted ones."
-)
+CALLED_OFF = ", ".join(category.name for category in CATEGORIES if not category.is_counted)
+COUNTED = f"Counted: standard and retrospective incidents, without {CALLED_OFF} and deleted ones."
+OVER = " or ".join(category.name for category in CATEGORIES if category.is_over)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def show_stays(stays: Sequence[Stay]) -> Section:
     definition = (
         "From the update that set a status to the one that left it, by the category of the status "
         f"and the month of leaving; the last {MONTHS} months together. Reopened: back to "
-        "live from learning or closed."
+        f"live from {OVER}."
     )
     key, title = "stays", "Where the time goes"
     if not any(stay.spread.count for stay in stays):
@@ -147,7 +147,7 @@ def show_stays(stays: Sequence[Stay]) -> Section:
     reopened = "; ".join(
         f"{say_share(s.reopen_rate)} of incidents in {s.category} went back to live"
         for s in stays
-        if s.reopen_rate is not None and s.category in CATEGORIES
+        if s.reopen_rate is not None and s.category in SHOWN_CATEGORIES
     )
     return Section(
         key,

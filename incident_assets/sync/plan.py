@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from incident_assets.api.categories import ACTIVE_CATEGORIES
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
@@ -22,8 +23,6 @@ from incident_assets.warehouse.merging import read_spool
 
 log = logging.getLogger(__name__)
 
-# An incident can be posted on, without being changed itself, while it is in one of these.
-ACTIVE_CATEGORIES = ("triage", "live", "paused")
 FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
 INCIDENTS, UPDATES = "incidents", "incident_updates"
 

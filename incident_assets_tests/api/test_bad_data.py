@@ -149,7 +149,7 @@ def test_nasty_values_survive_the_database(
 def load_and_compare(resource: str, items: list[dict[str, Any]], api: DemoApi, sync: Sync) -> None:
     api.heal()
     body: dict[str, Any] = {resource: items}
-    if find_endpoint(resource).page_size:
+    if find_endpoint(resource).newest.page_size:
         body["pagination_meta"] = {"page_size": 250}
     api.inject(Fault(status(200, json.dumps(body).encode()), resource=resource))
     assert sync(resource)[resource].failure is None

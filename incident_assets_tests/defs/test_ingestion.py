@@ -91,7 +91,7 @@ def test_the_live_job_lists_by_changes_and_a_refresh_drops_what_is_gone(
     assert execute().success
     live = materialised(execute("sync_live"))
     assert live["incidents"]["listing"] == "changes"
-    assert live["actions"]["listing"] == "full" and live["incidents"]["rows_changed"] == 0
+    assert live["actions"]["listing"] == "changes" and live["incidents"]["rows_changed"] == 0
     gone = api.rows("users")[0]["id"]
     api.remove("users", gone)
     assert materialised(execute())["users"]["rows_deleted"] == 1

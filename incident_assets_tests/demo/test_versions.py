@@ -195,7 +195,10 @@ def test_a_fault_hits_the_path_that_serves_the_resource(served: DemoApi, get: Ge
 
 
 def test_the_command_takes_a_year() -> None:
-    command = [sys.executable, "-m", "incident_assets.demo", "--port", "0", "--incidents", "1"]
+    command = [
+        *(sys.executable, "-m", "incident_assets", "demo", "serve"),
+        *("--port", "0", "--incidents", "1"),
+    ]
     with subprocess.Popen(
         [*command, "--calendar", "2027", "--gone", "410"], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -9,9 +9,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from incident_assets.api.categories import CATEGORIES, Category
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
+from incident_assets.models.mappings import define_categories
 from incident_assets.settings import SettingError, Settings
 from incident_assets_tests.modelling import build_all, read_model
 
@@ -99,6 +101,21 @@ def test_a_role_that_is_named_in_two_ways_is_held_once(raw: Path) -> None:
     assert {row["role"] for row in roles} == {"Incident lead"} and len(roles) == 60
 
 
+def test_shifts_stand_in_the_order_that_they_begin_and_end_in(raw: Path) -> None:
+    days = ((3, 4), (1, 3), (1, 2))
+    shifts = [
+        {"start_at": f"2026-01-0{start}T00:00:00Z", "end_at": f"2026-01-0{end}T00:00:00Z"}
+        | {"rotation_id": "R", "user": {"id": "U"}, "layer_id": "of the API of before"}
+        for start, end in days
+    ]
+    execute(raw, f"UPDATE incident_api.schedules SET next_shifts = '{json.dumps(shifts)}'")
+    assert build_all(raw)["fct_on_call_shift"].grain.passed
+    rows = read_model("fct_on_call_shift", raw)
+    found = {key[2]: row["end_at"].day for key, row in rows.items() if key[1] == "next"}
+    assert found == {1: 2, 2: 3, 3: 4}
+    assert "layer_id" not in next(iter(rows.values()))
+
+
 def test_names_are_only_ever_text(raw: Path) -> None:
     names = ("<script>alert(1)</script>", "![](http://example.com/x)", "'; DROP TABLE x; --")
     for name in names:
@@ -173,6 +190,15 @@ def test_a_status_can_be_put_into_another_category(raw: Path) -> None:
         "live",
     )
     assert not statuses["Fixing"]["is_mapped"]
+
+
+def test_the_sql_knows_of_a_category_what_the_table_of_categories_says() -> None:
+    with duckdb.connect() as connection:
+        define_categories(connection)
+        for flag, usual in Category._field_defaults.items():
+            names = ", ".join(f"{flag}('{category.name}')" for category in CATEGORIES)
+            found = connection.execute(f"SELECT {names}, {flag}('new'), {flag}(NULL)").fetchone()
+            assert found == (*(getattr(c, flag) for c in CATEGORIES), usual, None)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,46 @@
 """Explaining a figure: the rows behind it give the same figure, and name the fields of the API."""
 
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean, median
+from typing import Any
 
 import duckdb
 import pytest
 
+from incident_assets.models import catalog
 from incident_assets.models.catalog import read_models
-from incident_assets.models.explain import EXPLAINERS, Unknown, explain
+from incident_assets.models.explain import Unknown, explain, list_figures, list_marts
 from incident_assets_tests.conftest import run_command
 from incident_assets_tests.modelling import build_all, make_near, read_model
+from incident_assets_tests.models.test_independent import find_p90
 
+RANK = "incidents.severity.rank"
 WEEK = {"week": "2026-W40", "severity_id": "major"}
 
 
-@pytest.mark.parametrize("mart", EXPLAINERS)
+def work_out(metric: str, rows: list[dict[str, Any]]) -> float | None:
+    """Return a figure, by plain Python, from the rows that are listed for it."""
+    for statistic, summarise in (("mean", fmean), ("median", median), ("p90", find_p90)):
+        if metric.endswith(statistic):
+            values = [v for row in rows for name, v in row.items() if name.endswith("seconds")]
+            return summarise(values) if values else None
+    if metric.startswith("minutes_"):
+        return sum(row[metric.removeprefix("minutes_")] for row in rows)
+    if metric == "lead_assignments":
+        return sum(row[metric] for row in rows)
+    reopened = len({row["incident_id"] for row in rows if row.get("is_reopening") == "yes"})
+    if metric == "reopen_rate":
+        rated = bool(rows) and rows[0]["category"] in ("closed", "learning")
+        return reopened / len({row["incident_id"] for row in rows}) if rated else None
+    if metric in ("incidents", "reopened"):
+        return len({row["incident_id"] for row in rows})
+    return len(rows)
+
+
+@pytest.mark.parametrize("mart", list_marts())
 def test_every_figure_can_be_worked_out_again_from_its_rows(mart: str, golden: Path) -> None:
     explained = 0
     with duckdb.connect(str(golden), read_only=True) as connection:
@@ -31,8 +58,82 @@ def test_every_figure_can_be_worked_out_again_from_its_rows(mart: str, golden: P
                 assert found == row
                 assert explanation.figure == make_near(row[metric]), metric
                 assert all(len(r) == len(explanation.header) for r in explanation.rows)
+                rows = [dict(zip(explanation.header, r, strict=True)) for r in explanation.rows]
+                assert work_out(metric, rows) == make_near(row[metric]), metric
                 explained += 1
     assert explained > 15
+
+
+NEW_MART = """\
+-- Actions by the severity of their incident.
+-- Grain: severity, kind
+-- Source: made up by a test.
+WITH task AS (
+    SELECT action_id, incident_id, status = 'completed' AS is_done, seconds
+    FROM incident_analytics.fct_action
+),
+
+busy AS (SELECT DISTINCT incident_id FROM incident_analytics.fct_action),
+
+again AS (SELECT incident_id FROM incident_analytics.fct_action GROUP BY incident_id),
+
+kinds AS (SELECT 'done' AS kind UNION ALL SELECT 'left' AS kind),
+
+hard AS (
+    SELECT incident_id, max(coalesce(severity_rank, 0) + 1) AS weight
+    FROM incident_analytics.fct_incident
+    GROUP BY incident_id
+)
+
+SELECT
+    coalesce(i.severity, 'None') AS severity, -- Severity
+    k.kind, -- Whether it is done
+    count(a.incident_id) AS actions, -- Actions
+    sum(t.seconds * h.weight) / sum(h.weight) AS seconds_mean, -- Mean time, by weight
+    max(t.seconds) AS longest, -- Longest time, which is one of the rows' own
+    count(*) / sum(count(*)) OVER () AS share -- Share of all
+FROM task AS t
+INNER JOIN busy AS b ON t.incident_id = b.incident_id
+INNER JOIN again AS a ON t.incident_id = a.incident_id
+INNER JOIN kinds AS k ON t.is_done = (k.kind = 'done')
+INNER JOIN incident_analytics.fct_incident AS i ON t.incident_id = i.incident_id
+LEFT JOIN hard AS h ON i.incident_id = h.incident_id
+GROUP BY ALL
+HAVING count(*) > 1
+"""
+
+
+@pytest.fixture
+def new_mart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A mart more among the models."""
+    folder = tmp_path / "models"
+    shutil.copytree(Path(catalog.__file__).parent, folder)
+    (folder / "mart_actions.sql").write_text(NEW_MART)
+    monkeypatch.setattr(catalog, "files", lambda _: folder)
+    read_models.cache_clear()
+    yield "mart_actions"
+    read_models.cache_clear()
+
+
+def test_a_new_mart_needs_no_second_description(raw: Path, new_mart: str) -> None:
+    assert list_figures(new_mart) == ["actions", "seconds_mean"]
+    build_all(raw)
+    marts = read_model(new_mart, raw)
+    with duckdb.connect(str(raw), read_only=True) as connection:
+        for (severity, kind), row in marts.items():
+            chosen = {"severity": severity, "kind": kind}
+            for metric in ("actions", "seconds_mean"):
+                found, explanation = explain(connection, new_mart, metric, chosen)
+                assert found == row and explanation.figure == make_near(row[metric])
+            fields = {
+                re.sub(r"\[.*\]", "[]", str(cell))
+                for cells in explanation.rows
+                for name, cell in zip(explanation.header, cells, strict=True)
+                if name == "API field"
+            }
+            assert fields <= {"actions[].created_at", "actions[].completed_at", RANK}
+            assert kind == "left" or len(fields) > 1
+    assert len(marts) > 3
 
 
 def test_the_rows_name_the_timestamps_and_fields_that_were_used(golden: Path) -> None:
@@ -60,7 +161,12 @@ def test_the_rows_name_the_timestamps_and_fields_that_were_used(golden: Path) ->
 @pytest.mark.parametrize(
     ("mart", "metric", "chosen", "text"),
     [
-        ("mart_nothing", "incidents", WEEK, "there are mart_incident_weekly"),
+        (
+            "mart_nothing",
+            "incidents",
+            WEEK,
+            "there are mart_follow_up_ageing, mart_incident_trend, mart_incident_weekly",
+        ),
         ("mart_incident_weekly", "mttx", WEEK, "there are incidents, mttd_incidents"),
         ("mart_incident_weekly", "incidents", {"week": "2020-W01"}, "there are 2026-09-28"),
         ("mart_incident_weekly", "incidents", {"week": "soon"}, "2026-W40"),

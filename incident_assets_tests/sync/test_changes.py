@@ -102,10 +102,7 @@ def test_nothing_changed_asks_for_little_and_changes_nothing(
     outcomes = sync_changes()
     assert len(api.requests) <= 12 + len(find_active(api))
     assert asked_incidents(api) == sorted(find_active(api))
-    assert {x.listing for x in outcomes.values() if x.resource.startswith("incident")} == {
-        "changes"
-    }
-    assert {outcomes[name].listing for name in ("actions", "follow_ups")} == {"full"}
+    assert {x.listing for x in outcomes.values()} == {"changes"}
     assert sum(outcome.changed for outcome in outcomes.values()) == 0
     for name in LIVE:
         stamp = {"_dlt_load_id": None}
@@ -539,6 +536,9 @@ def compare(api: DemoApi, path: Any, marked: bool) -> None:
             for row in live.values():  # what this version lacks may hold what another has said
                 for column in find_way(api, endpoint).lacks:
                     row.pop(column, None)
+            if not marked:  # an embedded object changes unseen, until everything is listed
+                for row in (*live.values(), *items.values()):
+                    row.pop("labels", None)
             if not marked:
                 live = {key: row for key, row in live.items() if key in items}
             assert len({row["id"] for row in rows}) == len(rows)

@@ -78,7 +78,7 @@ def test_the_lines_are_in_the_log_of_the_run(api: DemoApi) -> None:
 def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: Path) -> None:
     listing = Listing(find_endpoint("users"), tmp_path)
     assert describe_progress(listing) == "0 pages, 0 rows, 0 requests"
-    listing.waiting_until = float("inf")
+    listing.traffic.waiting_until = float("inf")
     assert describe_progress(listing).endswith("waiting inf s for the rate limit")
 
 
