@@ -41,8 +41,8 @@ class SyncConfig(dg.Config):
     listing: ListingMode = Field(
         ListingMode.full,
         description="full: list everything, which alone shows deletions. changes: "
-        "incidents with their updates, actions and follow-ups by what changed, the rest in full; full "
-        "where nothing was loaded before. A text of an update that was edited or scrubbed, and an "
+        "incidents with their updates, actions and follow-ups by what changed, the rest in full; "
+        "full where nothing was loaded before. A text of an update that was edited or scrubbed, and an "
         "embedded object that changed alone, are seen by a full listing.",
     )
     full_refresh: bool = Field(

@@ -35,7 +35,8 @@ def build_jobs() -> Sequence[Any]:
             )
             - (freshness if name == NIGHTLY_JOB else freshness | nightly),
             config=_configure(listing="changes") if name == BY_CHANGES else None,
-            description=f"Sync {' and '.join(groups)} resources and what is built on them.",
+            description=f"Sync {' and '.join(groups)} resources and what is built on them."
+            + (" By what changed; the rest shows in the nightly job." if name == BY_CHANGES else ""),
         )
         for name, groups in GROUPS.items()
     ]
