@@ -27,6 +27,8 @@ from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
+from incident_assets.warehouse import held
+from incident_assets.warehouse.publishing import publish_database
 from incident_assets_tests.pages import collect_rows
 
 # The shim's own test needs the extra; everything else runs with and without it.
@@ -183,6 +185,12 @@ def run_command(
         text=True,
         timeout=timeout,
     )
+
+
+def publish(settings: Settings) -> int:
+    """Publish a database that nobody holds; return the bytes."""
+    with held.hold_database(settings.database, "a test", "a test") as database:
+        return publish_database(settings, database)
 
 
 @contextmanager

@@ -115,12 +115,11 @@ def _open(duckdb: DuckDBResource, selected: set[str]) -> Iterator[engine.DuckDBP
         yield None
         return
     if selected != {"freshness"}:
-        with duckdb.connect(read_only=True, purpose="checking") as connection:
+        with duckdb.get_connection() as connection:
             yield connection
         return
-    patient = duckdb.model_copy(update={"lock_timeout": min(PATIENCE, settings.lock_timeout)})
     try:
-        with patient.connect(read_only=True, purpose="checking freshness") as connection:
+        with duckdb.get_connection(min(PATIENCE, settings.lock_timeout)) as connection:
             yield connection
     except DatabaseBusy:
         if not settings.published_copy.exists():

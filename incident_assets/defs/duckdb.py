@@ -1,20 +1,24 @@
 """The DuckDB resource and IO manager: how assets reach the warehouse.
 
-dagster-duckdb's own are not used: they leave the connection open after an exception, always open
-read-write, and know no file lock. Locking itself is in `source.database`.
+dagster-duckdb's own resource leaves the connection open after an exception, opens the file for each
+step, and knows no file lock. Holding and locking themselves are the warehouse's.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dagster_duckdb
 import duckdb
 import pyarrow as pa
+from pydantic import PrivateAttr
 
 from incident_assets.settings import SettingError, Settings, read_settings
-from incident_assets.warehouse.file import DatabaseBusy, DatabaseError, open_database
+from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
+from incident_assets.warehouse.held import HeldDatabase, hold_database
 
 DEFAULT_SCHEMA = "main"
 # For a busy database alone; failures of the API are retried by the transport, request by request.
@@ -35,31 +39,64 @@ def explain_errors() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-class DuckDBResource(dg.ConfigurableResource[Any]):
-    """The warehouse. Where `path` or `lock_timeout` (seconds) is unset, the settings count."""
+class DuckDBResource(dagster_duckdb.DuckDBResource):
+    """The warehouse, opened at its first use and held, under its lock, until the run ends.
 
-    path: str | None = None
+    Where `database` (a path) or `lock_timeout` (seconds) is unset, the settings count.
+    """
+
+    database: str = ""
     lock_timeout: float | None = None
+    _run: str = PrivateAttr(default="")
 
     def apply_to(self, settings: Settings) -> Settings:
         """Return the settings with this resource's own values in place."""
-        own: dict[str, Any] = {"duckdb_path": self.path, "lock_timeout": self.lock_timeout}
+        own: dict[str, Any] = {
+            "duckdb_path": self.database or None,
+            "lock_timeout": self.lock_timeout,
+        }
         return replace(settings, **{name: v for name, v in own.items() if v is not None})
 
     @contextmanager
-    def connect(
-        self, read_only: bool = False, purpose: str = "an asset"
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the database under its lock and close it again, whatever happens.
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["DuckDBResource"]:
+        """Hold the database for a run, or for a process's part of it."""
+        self._run = context.run.run_id if context.run else ""
+        with ExitStack() as holding:
+            # What is wrong with a setting is told by the step that needs it.
+            with suppress(SettingError):
+                holding.enter_context(self.hold())
+            yield self
 
-        `purpose` tells those who wait what is going on. Raises DatabaseBusy naming the holder, and
+    @contextmanager
+    def hold(self) -> Iterator[HeldDatabase]:
+        """Give the run's database; outside a run, one that is closed after the block."""
+        path = self.apply_to(read_settings()).database
+        purpose = f"run {self._run}" if self._run else "a program of yours"
+        run = self._run or str(id(self))
+        with hold_database(path, run, purpose, self.connection_config) as held:
+            yield held
+
+    @contextmanager
+    def get_connection(self, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor of the run's connection, with a transaction of its own.
+
+        What the block leaves open is rolled back, and settings that it changed are set back. Raises
+        DatabaseBusy, naming the holder, after `timeout` seconds (unset, `lock_timeout`), and
         DatabaseError if the file is no database or cannot be opened.
         """
-        settings = self.apply_to(read_settings())
-        with open_database(
-            settings.database, settings.lock_timeout, purpose, read_only
-        ) as connection:
-            yield connection
+        patience = self.apply_to(read_settings()).lock_timeout if timeout is None else timeout
+        with self.hold() as held, held.cursor(patience) as cursor:
+            yield cursor
+
+    @contextmanager
+    def released(self) -> Iterator[Path]:
+        """Give the path of the file, closed meanwhile, to another process or library.
+
+        The lock is kept; the database is opened again when it is next needed.
+        """
+        patience = self.apply_to(read_settings()).lock_timeout
+        with self.hold() as held, held.released(patience) as path:
+            yield path
 
 
 class DuckDBIOManager(dg.ConfigurableIOManager):
@@ -78,7 +115,7 @@ class DuckDBIOManager(dg.ConfigurableIOManager):
             return
         frame = _to_arrow(obj)
         schema, table = _locate(context.asset_key)
-        with self.warehouse.connect(purpose=f"storing {table}") as connection:
+        with self.warehouse.get_connection() as connection:
             connection.register("incoming_frame", frame)
             connection.begin()
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quote(schema)}")
@@ -101,7 +138,7 @@ class DuckDBIOManager(dg.ConfigurableIOManager):
         schema, table = _locate(context.asset_key)
         columns: Sequence[str] | None = (context.definition_metadata or {}).get("columns")
         chosen = ", ".join(_quote(column) for column in columns) if columns else "*"
-        with self.warehouse.connect(read_only=True, purpose=f"reading {table}") as connection:
+        with self.warehouse.get_connection() as connection:
             frame = connection.sql(
                 f"SELECT {chosen} FROM {_quote(schema)}.{_quote(table)}"
             ).to_arrow_table()

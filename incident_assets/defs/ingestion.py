@@ -1,10 +1,10 @@
 """The ingestion op: thirteen raw assets and the sync log, loaded by dlt in one run.
 
 One op, so that a run has one load package and one lock; any subset can be materialised alone.
-What a sync does is in `source.sync`.
+What a sync does is in `sync.run`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -12,12 +12,21 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 from pydantic import Field
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
-from incident_assets.defs.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
+from incident_assets.defs.outcome import (
+    LOG_KEY,
+    OUTCOME_CHECK,
+    build_loaded_spec,
+    describe_failures,
+    read_last_errors,
+    report_loaded,
+)
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import Sync, open_sync
+from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
@@ -42,7 +51,7 @@ class SyncConfig(dg.Config):
         ListingMode.full,
         description="full: list everything, which alone shows deletions. changes: "
         "incidents with their updates, actions and follow-ups by what changed, the rest in full; "
-        "full where nothing was loaded before. A text of an update that was edited or scrubbed, and an "
+        "full where nothing was loaded before. An edited or scrubbed text of an update, and an "
         "embedded object that changed alone, are seen by a full listing.",
     )
     full_refresh: bool = Field(
@@ -58,6 +67,7 @@ def build_ingestion() -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="sync",
         specs=[*build_raw_specs(), LOG_SPEC],
+        check_specs=[build_loaded_spec(endpoint.name) for endpoint in ENDPOINTS],
         can_subset=True,
         retry_policy=BUSY_POLICY,
     )
@@ -67,62 +77,76 @@ def build_ingestion() -> dg.AssetsDefinition:
         api: ApiResource,
         dlt: DagsterDltResource,
         duckdb: DuckDBResource,
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        selected = context.selected_asset_keys
-        names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
-        with (
-            explain_errors(),
-            open_sync(
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        names = [x.name for x in ENDPOINTS if raw_key(x.name) in context.selected_asset_keys]
+        with explain_errors(), duckdb.get_connection() as connection:
+            if not names:  # a check alone was asked for
+                yield from report_loaded(context, read_last_errors(connection))
+                return
+            with open_sync(
+                connection,
                 duckdb.apply_to(api.read_settings()),
                 names,
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
                 full_refresh=config.full_refresh,
-            ) as run,
-        ):
-            run.fetch()
-            _load(context, dlt, run)
-            outcomes = run.conclude()
-        yield from (_report(outcome) for outcome in outcomes if not outcome.failure)
-        if LOG_KEY in selected:
-            failed = [outcome.resource for outcome in outcomes if outcome.failure]
+            ) as run:
+                run.fetch()
+                events = _load(context, dlt, run)
+                outcomes = {outcome.resource: outcome for outcome in run.conclude()}
+        for event in events:
+            outcome = outcomes[event.asset_key.path[-1]]
+            if outcome.failure is None:
+                yield event._replace(metadata=_describe(event.metadata, outcome))
+        errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
+        yield from report_loaded(context, errors)
+        if LOG_KEY in context.selected_asset_keys:
+            failed = [name for name, error in errors.items() if error]
             yield dg.MaterializeResult(LOG_KEY, metadata={"failed": failed, "synced": names})
-        reasons = describe_failures((x.resource, x.failure) for x in outcomes)
+        reasons = describe_failures(errors.items())
         if reasons and not _is_judged_later(context):
             raise dg.Failure(reasons, allow_retries=False)
 
     return sync
 
 
-def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> None:
-    events = dlt.run(
-        context=context,
-        dlt_source=run.decide(),
-        dlt_pipeline=run.pipeline,
-        dagster_dlt_translator=IncidentTranslator(),
-        loader_file_format="parquet",
+def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> list[Any]:
+    """Load what the listings change; return dlt's events, one for each table that was given rows.
+
+    There is none where nothing can be loaded.
+    """
+    source = run.decide()
+    if not run.landings:
+        return []
+    return list(
+        dlt.run(
+            context=context,
+            dlt_source=source,
+            dlt_pipeline=run.pipeline,
+            dagster_dlt_translator=IncidentTranslator(),
+            loader_file_format="parquet",
+        )
     )
-    # With the first event everything is loaded. Events are made from the outcomes instead: these
-    # would report unread resources too, and describe every column once more.
-    next(events, None)
 
 
-def _report(outcome: Outcome) -> dg.MaterializeResult[Any]:
-    return dg.MaterializeResult(
-        raw_key(outcome.resource),
-        metadata={
-            "dagster/row_count": outcome.table_rows,
-            "dagster/table_name": f"incident_api.{outcome.resource}",
-            "listing": outcome.listing,
-            "rows_listed": outcome.rows,
-            "rows_changed": outcome.changed,
-            "rows_deleted": outcome.deleted,
-            "requests": outcome.requests,
-            "seconds": outcome.seconds,
-            "load_id": outcome.load_id or "",
-            "path": outcome.path,
-        },
-    )
+def _describe(told: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any]:
+    """Return what dlt tells of a load, and what the sync does; what the spec says is not repeated.
+
+    `jobs` holds paths of this machine, and dlt's table name another schema.
+    """
+    kept = {k: v for k, v in (told or {}).items() if k != "jobs" and not k.startswith("dagster/")}
+    return kept | {
+        "dagster/row_count": outcome.table_rows,
+        "dagster/table_name": f"{RAW_SCHEMA}.{outcome.resource}",
+        "listing": outcome.listing,
+        "rows_listed": outcome.rows,
+        "rows_changed": outcome.changed,
+        "rows_deleted": outcome.deleted,
+        "requests": outcome.requests,
+        "seconds": outcome.seconds,
+        "load_id": outcome.load_id or "",
+        "path": outcome.path,
+    }
 
 
 def _is_judged_later(context: dg.AssetExecutionContext) -> bool:

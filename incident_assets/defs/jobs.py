@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from incident_assets.defs.checks import FRESHNESS_KEYS
+from incident_assets.defs.outcome import LOADED_KEYS
 from incident_assets.defs.report import NIGHTLY
 
 GROUPS = {
@@ -36,7 +37,7 @@ def build_jobs() -> Sequence[Any]:
             - (freshness if name == NIGHTLY_JOB else freshness | nightly),
             config=_configure(listing="changes") if name == BY_CHANGES else None,
             description=f"Sync {' and '.join(groups)} resources and what is built on them."
-            + (" By what changed; the rest shows in the nightly job." if name == BY_CHANGES else ""),
+            + (" By what changed; the nightly job sees the rest." if name == BY_CHANGES else ""),
         )
         for name, groups in GROUPS.items()
     ]
@@ -48,6 +49,7 @@ def build_jobs() -> Sequence[Any]:
     refresh = dg.define_asset_job(
         "full_refresh",
         selection=dg.AssetSelection.groups(*GROUPS[NIGHTLY_JOB]).without_checks()
+        | dg.AssetSelection.checks(*LOADED_KEYS)
         | dg.AssetSelection.groups("operations"),
         config=_configure(full_refresh=True),
         description="Build the raw tables anew from full listings, without what was deleted "

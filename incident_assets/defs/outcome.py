@@ -1,22 +1,65 @@
-"""The check on the sync log that ends a run as failed when a resource could not be read.
+"""What a sync did, as checks: `loaded` on each resource, and one on the log that ends the run.
 
-It is a step of its own: raised in the ingestion op, the failure would keep healthy models from
-being built.
+`loaded` is yielded by the ingestion op itself: checks of an asset that was not materialised are
+skipped, so nobody else could say why. The check on the log is a step of its own: raised in the
+ingestion op, the failure would keep healthy models from being built.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
+import duckdb as engine
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.translator import raw_key
+from incident_assets.sync.log import LOG_TABLE
 from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 LOG_KEY = dg.AssetKey([LOG_SCHEMA, "log"])
 OUTCOME_CHECK = "every_resource_loaded"
+LOADED_CHECK = "loaded"
+LOADED_KEYS = [dg.AssetCheckKey(raw_key(endpoint.name), LOADED_CHECK) for endpoint in ENDPOINTS]
+
+
+def build_loaded_spec(name: str) -> dg.AssetCheckSpec:
+    """Return the spec of a resource's check `loaded`."""
+    return dg.AssetCheckSpec(
+        LOADED_CHECK,
+        asset=raw_key(name),
+        description="The last sync that selected it could read all of it. If not, the reason says "
+        "what to do; the table keeps what it had.",
+    )
+
+
+def report_loaded(
+    context: dg.AssetExecutionContext, errors: Mapping[str, str | None]
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield the checks `loaded` that were selected; `errors` are by resource, None where it was."""
+    for key in sorted(context.selected_asset_check_keys):
+        name = key.asset_key.path[-1]
+        error = errors.get(name, "never loaded: select it in a sync once")
+        yield dg.AssetCheckResult(
+            check_name=key.name,
+            asset_key=key.asset_key,
+            passed=error is None,
+            description=error or "read whole, and loaded",
+        )
+
+
+def read_last_errors(connection: engine.DuckDBPyConnection) -> dict[str, str | None]:
+    """Return each resource's error in the newest row of the sync log, None where it was loaded."""
+    try:
+        rows = connection.execute(
+            f"SELECT resource, arg_max_null(error, finished_at) FROM {LOG_TABLE} GROUP BY resource"
+        ).fetchall()
+    except engine.CatalogException:
+        return {}
+    return dict(rows)
 
 
 def build_outcome_check() -> dg.AssetChecksDefinition:
-    """Return the check; it fails its step, and so the run, with the reasons."""
+    """Return the check on the log; it fails its step, and so the run, with the reasons."""
 
     @dg.multi_asset_check(
         name=OUTCOME_CHECK,
@@ -24,7 +67,7 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 OUTCOME_CHECK,
                 asset=LOG_KEY,
-                description="Every resource of the last sync could be read and has landed.",
+                description="Every resource that this run asked for could be read and has landed.",
             )
         ],
         retry_policy=BUSY_POLICY,
@@ -32,21 +75,25 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
     def every_resource_loaded(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.AssetCheckResult]:
-        with (
-            explain_errors(),
-            duckdb.connect(read_only=True, purpose="checking the sync log") as connection,
-        ):
-            rows = connection.execute(
-                f"SELECT resource, error FROM {LOG_SCHEMA}.log WHERE run_id = "
-                f"(SELECT max_by(run_id, finished_at) FROM {LOG_SCHEMA}.log) ORDER BY resource"
-            ).fetchall()
+        run = context.run
+        with explain_errors(), duckdb.get_connection() as connection:
+            rows = _read_run(connection, run.run_id)
+            before = _read_run(connection, run.parent_run_id) if run.parent_run_id else []
+        failed = [name for name, error in rows if error]
         reasons = describe_failures(rows)
+        if not rows:
+            # Dagster re-executes from the failed step, which is this one: nothing was asked for.
+            failed = [name for name, error in before if error]
+            reasons = (
+                "this run asked the API for nothing, so it says nothing about the data: "
+                f"materialise {', '.join(failed) or 'what you need'} again, or start sync_all"
+            )
         yield dg.AssetCheckResult(
             check_name=OUTCOME_CHECK,
             asset_key=LOG_KEY,
             passed=not reasons,
             description=reasons or f"{len(rows)} resources loaded",
-            metadata={"resources": len(rows), "failed": [name for name, error in rows if error]},
+            metadata={"resources": len(rows), "failed": failed},
         )
         if reasons:
             raise dg.Failure(reasons, allow_retries=False)
@@ -54,12 +101,19 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
     return every_resource_loaded
 
 
-def describe_failures(errors: Iterable[tuple[str, object | None]]) -> str:
+def _read_run(connection: engine.DuckDBPyConnection, run_id: str) -> list[tuple[str, str | None]]:
+    """Return resource and error of each row that a run wrote."""
+    return connection.execute(
+        f"SELECT resource, error FROM {LOG_TABLE} WHERE run_id = ? ORDER BY resource", [run_id]
+    ).fetchall()
+
+
+def describe_failures(errors: Iterable[tuple[str, str | None]]) -> str:
     """Return one line per reason with the resources it hit, or '' where nothing failed."""
     hit: dict[str, list[str]] = {}
     for resource, error in errors:
         if error:
-            hit.setdefault(str(error), []).append(resource)
+            hit.setdefault(error, []).append(resource)
     if not hit:
         return ""
     count = sum(len(resources) for resources in hit.values())

@@ -31,8 +31,8 @@ def build_published_copy() -> dg.AssetsDefinition:
     )
     def published_copy(duckdb: DuckDBResource) -> dg.MaterializeResult[Any]:
         begun = time.monotonic()
-        with explain_errors():
-            size = publish_database(duckdb.apply_to(read_settings()))
+        with explain_errors(), duckdb.hold() as database:
+            size = publish_database(duckdb.apply_to(read_settings()), database)
         return dg.MaterializeResult(
             metadata={"bytes": size, "seconds": round(time.monotonic() - begun, 3)}
         )

@@ -135,6 +135,7 @@ class Sync:
 
 @contextmanager
 def open_sync(
+    connection: duckdb.DuckDBPyConnection,
     settings: Settings,
     names: Sequence[str],
     run_id: str,
@@ -146,41 +147,37 @@ def open_sync(
 
     With `changes`, what can be asked for by changes is, where enough is known of earlier syncs.
     With `full_refresh`, the tables are built anew beside the old ones. `watch` is entered with the
-    listings, to show how far they are. The database is locked and open throughout, so nobody can
-    take it between fetching and loading. Raises SettingError, DatabaseError (DatabaseBusy,
-    AccountMismatch) before any row is fetched.
+    listings, to show how far they are. The database is ours throughout, so nobody can take it
+    between fetching and loading. Raises SettingError and DatabaseError (AccountMismatch) before any
+    row is fetched.
     """
     opt_out()
     settings.require_base_url()
     key = resolve_key()
     log.info("syncing from %s with the key from %s", settings.base_url, key.origin)
-    path = settings.database
+    started = datetime.now(UTC)
+    connection.execute(f"SET memory_limit = '{MEMORY}'")
+    prepare_log(connection)
+    prepare_account(connection)
+    check_account(connection, settings, read_identity(settings, key))
     with (
-        open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
         bound_memory(),
+        _working_folder(settings.database) as folder,
+        _dlt_settings(),
+        _choose_schema(connection, full_refresh) as schema,
     ):
-        started = datetime.now(UTC)
-        connection.execute(f"SET memory_limit = '{MEMORY}'")
-        prepare_log(connection)
-        prepare_account(connection)
-        check_account(connection, settings, read_identity(settings, key))
+        wanted = [endpoint for endpoint in ENDPOINTS if endpoint.name in set(names)]
+        listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
+        pipeline = build_pipeline(connection, schema, folder / "dlt")
+        known = {} if schema != RAW_SCHEMA else read_state(pipeline)
+        plan = Plan(connection, schema, listings, known, changes, started)
         with (
-            _working_folder(path) as folder,
-            _dlt_settings(),
-            _choose_schema(connection, full_refresh) as schema,
+            _discarding(listings.values()),
+            explain_storage_failures(settings.database),
+            watch(listings.values()),
         ):
-            wanted = [endpoint for endpoint in ENDPOINTS if endpoint.name in set(names)]
-            listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
-            pipeline = build_pipeline(connection, schema, folder / "dlt")
-            known = {} if schema != RAW_SCHEMA else read_state(pipeline)
-            plan = Plan(connection, schema, listings, known, changes, started)
-            with (
-                _discarding(listings.values()),
-                explain_storage_failures(path),
-                watch(listings.values()),
-            ):
-                fetcher = Fetcher(settings, key, listings.values())
-                yield Sync(run_id, started, connection, plan, fetcher, pipeline, {})
+            fetcher = Fetcher(settings, key, listings.values())
+            yield Sync(run_id, started, connection, plan, fetcher, pipeline, {})
 
 
 @contextmanager
@@ -241,8 +238,15 @@ def run_sync(
     full_refresh: bool = False,
     watch: Watch = log_progress,
 ) -> list[Outcome]:
-    """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
-    with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh, watch) as sync:
+    """Sync these resources without Dagster and return the outcomes.
+
+    Raises as `open_sync` does, and DatabaseBusy.
+    """
+    run_id = f"pid-{os.getpid()}"
+    with (
+        open_database(settings.database, settings.lock_timeout, f"sync {run_id}") as connection,
+        open_sync(connection, settings, names, run_id, changes, full_refresh, watch) as sync,
+    ):
         sync.fetch()
         sync.pipeline.run(sync.decide(), loader_file_format="parquet")
         return sync.conclude()

@@ -9,10 +9,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from filelock import FileLock, Timeout
@@ -35,12 +36,12 @@ class DatabaseBusy(DatabaseError):
 def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
     """Hold the lock of a database; `purpose` tells those who wait what we are doing.
 
-    A process that holds it may take it again. Raises DatabaseBusy after `timeout` seconds, naming
-    the holder, and DatabaseError where the lock cannot be made.
+    Raises DatabaseBusy after `timeout` seconds, naming the holder, and DatabaseError where the lock
+    cannot be made.
     """
     try:
         make_private_folder(path.parent)
-        lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False, is_singleton=True)
+        lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -54,12 +55,10 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
     except OSError as error:
         raise _unusable(path, error) from None
     try:
-        if lock.lock_counter == 1:
-            _write_holder(path, purpose)
+        _write_holder(path, purpose)
         yield
     finally:
-        if lock.lock_counter == 1:
-            _holder_path(path).unlink(missing_ok=True)
+        _holder_path(path).unlink(missing_ok=True)
         lock.release()
 
 
@@ -72,22 +71,23 @@ def open_database(
     Raises DatabaseBusy if others keep it for longer than `timeout` seconds, and DatabaseError if
     it is no DuckDB database or cannot be written.
     """
-    deadline = time.monotonic() + timeout
     with lock_database(path, timeout, purpose):
-        connection = _connect(path, deadline, timeout, read_only)
+        connection = connect_database(path, timeout, read_only)
         try:
             yield connection
         finally:
             connection.close()
 
 
-def _connect(
-    path: Path, deadline: float, timeout: float, read_only: bool
+def connect_database(
+    path: Path, timeout: float, read_only: bool = False, config: Mapping[str, Any] | None = None
 ) -> duckdb.DuckDBPyConnection:
+    """Open a database whose lock we hold. Raises as `open_database` does."""
+    deadline = time.monotonic() + timeout
     waited = False
     while True:
         try:
-            connection = duckdb.connect(str(path), read_only=read_only)
+            connection = duckdb.connect(str(path), read_only, dict(config or {}))
         except duckdb.Error as error:
             # A program that knows nothing of our lock has the file open.
             if "Could not set lock" not in str(error):

@@ -12,14 +12,13 @@ from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import (
     DatabaseError,
     explain_storage_failures,
-    lock_database,
     make_private_folder,
-    open_database,
     read_first_line,
 )
+from incident_assets.warehouse.held import HeldDatabase
 
 
-def publish_database(settings: Settings) -> int:
+def publish_database(settings: Settings, database: HeldDatabase) -> int:
     """Copy the database to `settings.published_copy` and return the bytes copied.
 
     Whoever opens the copy sees all of the old or all of the new one; it is for reading only.
@@ -32,13 +31,10 @@ def publish_database(settings: Settings) -> int:
             f"INCIDENT_PUBLISHED_PATH is the database itself ({path}): give the copy another path, "
             "or leave it unset"
         )
-    with lock_database(path, settings.lock_timeout, "publishing"):
-        with (
-            explain_storage_failures(path),
-            open_database(path, settings.lock_timeout, "publishing") as connection,
-        ):
-            connection.execute("CHECKPOINT")
-        # Closed before it is read: closing another handle of the file would drop DuckDB's own lock.
+    with explain_storage_failures(path), database.cursor(settings.lock_timeout) as connection:
+        connection.execute("CHECKPOINT")
+    # Closed before it is read: closing another handle of the file would drop DuckDB's own lock.
+    with database.released(settings.lock_timeout):
         try:
             return _replace(path, target)
         except OSError as error:

@@ -16,13 +16,13 @@ from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.build import build_definitions
 from incident_assets.checks.finding import Finding
 from incident_assets.defs.checks import AFTER_LOAD, CHECKS, FUNCTIONS
+from incident_assets.defs.outcome import LOADED_CHECK
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.run import Sync
-from incident_assets.warehouse.publishing import publish_database
-from incident_assets_tests.conftest import NAMES, hold_database
+from incident_assets_tests.conftest import NAMES, hold_database, publish
 
 DATABASE = "data/incidents.duckdb"
 Check = Callable[..., dict[str, Finding]]
@@ -89,7 +89,7 @@ def change_database(sql: str) -> None:
 def test_a_healthy_account_is_green_in_every_check(run_job: Callable[..., Results]) -> None:
     results = run_job("sync_all")
     assert [name for name, result in results.items() if not result.passed] == []
-    loaded = {f"{name} {kind}" for name in NAMES for kind in AFTER_LOAD}
+    loaded = {f"{name} {kind}" for name in NAMES for kind in (*AFTER_LOAD, LOADED_CHECK)}
     grains = {f"{name} grain" for name in read_models()}
     assert set(results) == loaded | grains | {"log every_resource_loaded"}
     results = run_job("check_freshness")
@@ -151,7 +151,7 @@ def test_a_resource_without_news_is_fresh_and_a_failed_one_is_not(
 def test_freshness_does_not_wait_for_a_sync_that_keeps_the_database(
     loaded: Settings, run_job: Callable[..., Results]
 ) -> None:
-    publish_database(loaded)
+    publish(loaded)
     with hold_database(loaded.database.absolute()):
         results = run_job("check_freshness")
     assert [name for name, result in results.items() if result.passed] == list(results) != []
@@ -361,7 +361,12 @@ def test_an_unreadable_resource_skips_only_its_own_checks_and_nothing_personal_i
     expected = {f"{name} {kind}" for name in read for kind in AFTER_LOAD}
     without_users = read_models().keys() - {"dim_user", "mart_responder_load"}
     expected |= {f"{name} grain" for name in without_users}
+    expected |= {f"{name} {LOADED_CHECK}" for name in NAMES}
     assert set(results) == expected | {"log every_resource_loaded"}
+    failed = {name for name in NAMES if not results[f"{name} {LOADED_CHECK}"].passed}
+    reason = results[f"users {LOADED_CHECK}"].description
+    assert failed == {"users"}
+    assert reason and "403" in reason and "users.view" in reason and "req-" in reason
     assert not results["actions integrity"].passed
     text = repr([(x.description, x.metadata) for x in results.values()])
     for user in api.rows("users"):

@@ -3,17 +3,23 @@
 Only a busy database is: what failed at the API has been retried, request by request.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
 import pytest
+from filelock import FileLock
 
+from incident_assets.build import build_definitions
 from incident_assets.defs import ingestion
+from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.demo.faults import Fault, hang, status
 from incident_assets.demo.server import DemoApi
-from incident_assets.warehouse.file import open_database
+from incident_assets.warehouse.file import DatabaseBusy, open_database
 from incident_assets_tests.conftest import hold_database, read_rows, read_table
 from incident_assets_tests.killing import start_run
 
@@ -34,7 +40,7 @@ def test_two_runs_at_once_both_succeed(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with dg.DagsterInstance.get():
         api.inject(Fault(hang(1), resource="actions"))
-    runs = [start_run(tmp_path, "load_live"), start_run(tmp_path, "load_live")]
+    runs = [start_run(tmp_path, "sync_live"), start_run(tmp_path, "sync_live")]
     for run in runs:
         run.join(120)
     assert [run.exitcode for run in runs] == [0, 0]
@@ -46,6 +52,17 @@ def test_two_runs_at_once_both_succeed(
     )
     assert [row["n"] for row in log] == [len(LIVE)] * 2
     assert log[0]["ended"] <= log[1]["began"]
+    # Nor do the steps after the sync, such as models, of one run lie between those of the other.
+    with dg.DagsterInstance.get() as instance:
+        written = [
+            (entry.timestamp, entry.run_id)
+            for run in instance.get_runs()
+            for entry in instance.all_logs(
+                run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+            )
+        ]
+    order = [run for _, run in sorted(written)]
+    assert len(set(order)) == 2 and order == sorted(order, key=order.index)
 
 
 @pytest.mark.fault(
@@ -79,12 +96,112 @@ def test_what_the_api_refused_is_not_tried_again(api: DemoApi, execute: Execute)
     assert api.count("users") == 4
 
 
-def test_the_database_is_closed_between_the_steps(api: DemoApi, execute: Execute) -> None:
+def test_a_run_takes_the_lock_once_and_opens_the_database_few_times(
+    api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, locked = [], []
+    connect, acquire = duckdb.connect, FileLock.acquire
+
+    def count_opening(path: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
+        opened.append(path)
+        return connect(path, *arguments)
+
+    def count_locking(lock: FileLock, *arguments: Any, **options: Any) -> Any:
+        locked.append(lock.lock_file)
+        return acquire(lock, *arguments, **options)
+
+    monkeypatch.setattr(duckdb, "connect", count_opening)
+    monkeypatch.setattr(FileLock, "acquire", count_locking)
+    assert execute("sync_all").success
+    assert len([path for path in locked if path.endswith("incidents.duckdb.lock")]) == 1
+    assert 1 <= len(opened) <= 3
+
+
+def test_a_step_that_fails_in_a_transaction_leaves_nothing_to_the_next(
+    api: DemoApi, execute: Execute
+) -> None:
+    tries = []
+
+    @dg.asset(deps=[["incident_api", "users"]], retry_policy=dg.RetryPolicy(max_retries=1))
+    def fails_once(duckdb: DuckDBResource) -> None:
+        with duckdb.get_connection() as connection:
+            connection.begin()
+            connection.execute("CREATE TABLE half AS SELECT 1 AS i")
+            connection.execute("SET threads = 1")
+            tries.append(1)
+            if len(tries) == 1:
+                raise ZeroDivisionError
+            connection.commit()
+
+    @dg.asset(deps=[fails_once])
+    def comes_next(duckdb: DuckDBResource) -> dg.MaterializeResult[Any]:
+        with duckdb.get_connection() as connection:
+            (rows,) = connection.execute("SELECT count(*) FROM half").fetchone() or (0,)
+            connection.begin()  # refused inside another transaction
+            (threads,) = connection.execute("SELECT current_setting('threads')").fetchone() or (0,)
+        return dg.MaterializeResult(metadata={"rows": rows, "threads": threads})
+
+    result = execute(assets=[fails_once, comes_next])
+    assert result.success and len(tries) == 2
+    (event,) = result.asset_materializations_for_node("comes_next")
+    found = {name: value.value for name, value in event.metadata.items()}
+    assert found["rows"] == 1
+    with duckdb.connect() as fresh:
+        assert fresh.execute("SELECT current_setting('threads')").fetchone() == (found["threads"],)
+
+
+def test_an_asset_that_needs_the_file_gets_it_while_the_lock_is_kept(
+    api: DemoApi, execute: Execute
+) -> None:
+    look = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
+
     @dg.asset(deps=[["incident_api", "users"]])
-    def looks_inside() -> None:
-        with open_database(Path("data/incidents.duckdb"), 1, "test") as connection:
+    def looks_inside(duckdb: DuckDBResource) -> None:
+        with duckdb.released() as path:
+            with pytest.raises(DatabaseBusy), open_database(path, 0, "another"):
+                raise AssertionError("the lock is not kept")
+            count = "SELECT count(*) FROM incident_api.users"
+            found = subprocess.check_output([sys.executable, "-c", look, str(path), count])
+        assert found.decode().strip() == f"({len(api.rows('users'))},)"
+        with duckdb.get_connection() as connection:
             connection.execute("CREATE TABLE seen AS SELECT 1 AS i")
-        with duckdb.connect("data/incidents.duckdb", read_only=True) as connection:
-            assert connection.execute("SELECT count(*) FROM seen").fetchone() == (1,)
 
     assert execute(assets=[looks_inside]).success
+    assert read_rows("SELECT i FROM seen") == [{"i": 1}]
+
+
+def test_a_re_execution_that_asks_for_nothing_fails_again_and_says_what_to_start(
+    api: DemoApi, instance: dg.DagsterInstance
+) -> None:
+    api.forbid("users")
+    job = dg.reconstructable(build_raw_job)
+    with dg.execute_job(job, instance=instance) as first:
+        assert not first.success
+    api.permit("users")
+    api.reset_log()
+    again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
+    with dg.execute_job(job, instance=instance, reexecution_options=again) as second:
+        assert not second.success
+        failure = next(event for event in second.all_node_events if event.is_step_failure)
+    assert "materialise users again" in str(failure.event_specific_data)
+    with dg.execute_job(job, instance=instance) as third:
+        assert third.success
+
+
+def build_raw_job() -> dg.JobDefinition:
+    """Return a job of the raw assets, the log and its check."""
+    raw = dg.AssetSelection.groups("reference") | dg.AssetSelection.keys("incident_sync/log")
+    job = dg.define_asset_job("raw", raw)
+    built = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=[job]))
+    return built.resolve_job_def("raw")
+
+
+def test_a_run_is_judged_by_its_own_rows(api: DemoApi, execute: Execute) -> None:
+    assert execute().success
+    later = (
+        "INSERT INTO incident_sync.log (run_id, resource, outcome, error, finished_at) "
+        "VALUES ('another', 'users', 'failed', 'status 500', now() + INTERVAL 1 HOUR)"
+    )
+    with duckdb.connect("data/incidents.duckdb") as connection:
+        connection.execute(later)
+    assert execute().success

@@ -12,8 +12,7 @@ from incident_assets.defs.models import model_key
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
-from incident_assets.warehouse.publishing import publish_database
-from incident_assets_tests.conftest import read_rows
+from incident_assets_tests.conftest import publish, read_rows
 from incident_assets_tests.defs.test_ingestion import materialised
 from incident_assets_tests.killing import read_database, start_run
 from incident_assets_tests.modelling import build_all
@@ -64,7 +63,7 @@ def test_every_model_is_materialised_with_rows_columns_and_lineage(
             assert column.constraints.nullable == bool(read_rows(query)[0]["n"])
         types = read_rows(f"DESCRIBE incident_analytics.{name}")
         assert [row["column_type"] for row in types] == [c.type for c in columns]
-    publish_database(loaded)
+    publish(loaded)
     assert read_database(str(loaded.published_copy)) == read_database()
 
 

@@ -15,7 +15,7 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.warehouse.file import DatabaseError
-from incident_assets.warehouse.publishing import publish_database
+from incident_assets_tests.conftest import publish
 from incident_assets_tests.killing import read_database, run_to_end
 
 Sync = Callable[..., dict[str, Outcome]]
@@ -90,14 +90,14 @@ def test_a_reader_never_sees_half_a_copy(settings: Settings) -> None:
         connection.execute("CREATE SCHEMA incident_api")
         for name in ("first", "second"):
             connection.execute(f"CREATE TABLE incident_api.{name} (i INT)")
-    publish_database(settings)
+    publish(settings)
     with run_python(READ, COPY) as reader:
         assert reader.stdout
         for number in range(1, 8):
             with duckdb.connect(str(settings.database)) as connection:
                 for name in ("first", "second"):
                     connection.execute(f"INSERT INTO incident_api.{name} FROM range(100_000)")
-            publish_database(settings)
+            publish(settings)
             while (line := reader.stdout.readline()) != f"{number * 100_000}\n":
                 assert line.strip().isdigit(), line + reader.stdout.read()
 
@@ -107,7 +107,7 @@ def test_the_copy_is_for_reading_by_its_owner_and_has_no_log(
 ) -> None:
     sync("severities")
     Path(f"{COPY}.wal").write_bytes(b"left by a writer of an older copy")
-    size = publish_database(settings)
+    size = publish(settings)
     assert size == Path(COPY).stat().st_size
     assert Path(COPY).stat().st_mode & 0o777 == 0o400
     assert {path.name for path in Path("data").iterdir()} == {
@@ -124,7 +124,7 @@ def test_the_copy_goes_where_the_setting_says(
     sync("severities")
     target = tmp_path / "shared" / "copy.duckdb"
     monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", str(target))
-    publish_database(read_settings())
+    publish(read_settings())
     assert read_database(str(target)) == read_database()
     assert not Path(COPY).exists()
 
@@ -137,7 +137,7 @@ def test_the_copy_cannot_be_the_database(
     os.link("data/incidents.duckdb", "data/link.duckdb")
     monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", path)
     with pytest.raises(SettingError, match="INCIDENT_PUBLISHED_PATH is the database itself"):
-        publish_database(read_settings())
+        publish(read_settings())
 
 
 @pytest.mark.fault(
@@ -149,7 +149,7 @@ def test_a_copy_that_fails_leaves_the_old_one(
     sync: Sync, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync("severities")
-    publish_database(settings)
+    publish(settings)
     before = read_database(COPY)
     sync("users")
 
@@ -160,8 +160,8 @@ def test_a_copy_that_fails_leaves_the_old_one(
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copyfile", fill_the_disk)
         with pytest.raises(DatabaseError, match=r"INCIDENT_PUBLISHED_PATH.*No space left"):
-            publish_database(settings)
+            publish(settings)
     assert read_database(COPY) == before
     assert not [path for path in Path("data").iterdir() if path.name.startswith(".")]
-    publish_database(settings)
+    publish(settings)
     assert read_database(COPY) == read_database()

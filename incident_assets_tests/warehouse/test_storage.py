@@ -18,8 +18,7 @@ from incident_assets.settings import read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseError
-from incident_assets.warehouse.publishing import publish_database
-from incident_assets_tests.conftest import NAMES
+from incident_assets_tests.conftest import NAMES, publish
 from incident_assets_tests.killing import read_database
 
 Sync = Callable[..., dict[str, Outcome]]
@@ -100,7 +99,7 @@ def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
             assert "No space left on device" in str(error)
         ballast.unlink()
         assert read_raw() == before
-    publish_database(read_settings())
+    publish(read_settings())
 
 
 def _free(folder: Path) -> int:

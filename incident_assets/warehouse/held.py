@@ -1,0 +1,117 @@
+"""A database that a run holds: opened at its first use, closed at the run's end, its lock with it.
+
+How a file is opened and locked is in `file`; who works on it is decided elsewhere.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from incident_assets.warehouse.file import connect_database, lock_database
+
+# One for all that a process does in a run, by path and run: resources are there more than once.
+_HELD: dict[tuple[Path, str], "HeldDatabase"] = {}
+_GUARD = threading.Lock()
+
+
+class HeldDatabase:
+    """A database that is locked and opened when it is first needed, until `close`.
+
+    `purpose` tells those who wait who has it.
+    """
+
+    def __init__(self, path: Path, purpose: str, config: Mapping[str, Any] | None = None):
+        self.path = path
+        self.holders = 0
+        self._purpose = purpose
+        self._config = dict(config or {})
+        self._lock = ExitStack()
+        self._is_locked = False
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._settings: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def cursor(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor with a transaction of its own, and undo what the block leaves open.
+
+        An open transaction is rolled back, and settings that were changed are set back. Raises
+        DatabaseBusy if others keep the database for longer than `timeout` seconds, and
+        DatabaseError if it cannot be opened.
+        """
+        cursor = self._open(timeout).cursor()
+        try:
+            yield cursor
+        finally:
+            with suppress(duckdb.TransactionException):  # none is open
+                cursor.rollback()
+            self._restore_settings(cursor)
+            cursor.close()
+
+    @contextmanager
+    def released(self, timeout: float) -> Iterator[Path]:
+        """Give the path of the file, closed meanwhile, while the lock is kept."""
+        self._take_lock(timeout)
+        self._close_connection()
+        yield self.path
+
+    def close(self) -> None:
+        """Close the database and free its lock."""
+        try:
+            self._close_connection()
+        finally:
+            self._lock.close()
+            self._is_locked = False
+
+    def _open(self, timeout: float) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            self._take_lock(timeout)
+            self._connection = connect_database(self.path, timeout, config=self._config)
+            self._settings = _read_settings(self._connection)
+        return self._connection
+
+    def _take_lock(self, timeout: float) -> None:
+        if not self._is_locked:
+            self._lock.enter_context(lock_database(self.path, timeout, self._purpose))
+            self._is_locked = True
+
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _restore_settings(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        now = _read_settings(cursor)
+        for name, value in self._settings - now:
+            with suppress(duckdb.Error):  # some follow from others
+                cursor.execute(f"SET GLOBAL {name} = '{value}'")
+
+
+@contextmanager
+def hold_database(
+    path: Path, run: str, purpose: str, config: Mapping[str, Any] | None = None
+) -> Iterator[HeldDatabase]:
+    """Give the database that a run holds; it is closed when the last holder of the run is done."""
+    key = (path.absolute(), run)
+    with _GUARD:
+        held = _HELD.setdefault(key, HeldDatabase(path, purpose, config))
+        held.holders += 1
+    try:
+        yield held
+    finally:
+        with _GUARD:
+            held.holders -= 1
+            if not held.holders:
+                del _HELD[key]
+        if not held.holders:
+            held.close()
+
+
+def _read_settings(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, str]]:
+    rows = connection.execute(
+        "SELECT name, value FROM duckdb_settings() WHERE scope = 'GLOBAL' AND value IS NOT NULL"
+    ).fetchall()
+    return {(row[0], row[1]) for row in rows}
