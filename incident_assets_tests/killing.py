@@ -27,6 +27,7 @@ from incident_assets.models import building
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.run import Sync
 from incident_assets.warehouse import publishing
+from incident_assets.warehouse.spool import Spool
 
 FORKS = multiprocessing.get_context("forkserver")
 # The server sees installed packages only, and says nothing about others.
@@ -51,7 +52,7 @@ STAGING, MERGE = 'INTO "incident_api_staging"', 'FROM "incident_api".'
 POINTS = {
     "first page": Point(Listing, Listing.take, "after"),
     "pages in between": Point(Listing, Listing.take, "in", nth=6),
-    "hand-over": Point(Listing, Listing.end, "before", nth=3),
+    "hand-over": Point(Spool, Spool.end, "before", nth=3),
     "staging": Point(DuckDbSqlClient, DuckDbSqlClient.execute_query, "in", nth=2, text=STAGING),
     "before a merge": Point(
         DuckDbSqlClient, DuckDbSqlClient.execute_query, "before", nth=2, text=MERGE

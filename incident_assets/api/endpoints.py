@@ -93,14 +93,6 @@ class Endpoint:
         """How it is asked for where the API is up to date."""
         return self.ways[0]
 
-    def find_uncompared(self, way: Way) -> tuple[str, ...]:
-        """Return the columns that are no part of the comparison of rows where this way answers.
-
-        Those that it lacks, and those that a newer one has dropped: they say nothing any more.
-        """
-        newer = self.ways[: self.ways.index(way)]
-        return (*way.lacks, *(name for dropped in newer for name in dropped.lacks))
-
     @property
     def cadence(self) -> int:
         """Seconds between two syncs, as scheduled."""

@@ -5,6 +5,7 @@ whether to ask again, is decided in `pages` and `session`.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -12,12 +13,17 @@ from requests import Response
 from requests.exceptions import HTTPError, RequestException
 
 from incident_assets.api.adapter import OutOfTime
-from incident_assets.api.key import Key
+from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.pages import BadPage, NoPage, Redirected
+from incident_assets.settings import SettingError
 
 ATTEMPTS = 4  # the first and three retries
 MISSING_STATUSES = (404, 405, 410, 501)
 RETRIED_STATUSES = (408, 429, *(status for status in range(500, 600) if status != 501))
+
+
+LONGEST_TEXT = 300  # characters
+SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,20 @@ class Failure:
     def __str__(self) -> str:
         request = f" (request id {self.request_id})" if self.request_id else ""
         return f"{self.message}{request}. {self.remedy}"
+
+
+def clean_text(text: str, key: Key | None = None) -> str:
+    """Return text of the API as one printable line without the key, cut to a readable length.
+
+    Without a key, that of this moment is left out, if there is one.
+    """
+    if key is None:
+        with suppress(SettingError):
+            key = resolve_key()
+    if key is not None and len(key.secret) >= SHORTEST_SECRET:
+        text = text.replace(key.secret, "***")
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
 
 
 def find_request_error(error: BaseException) -> RequestException | BadPage | None:
@@ -66,12 +86,14 @@ def describe_failure(error: Exception, url: str, key: Key) -> Failure:
     if isinstance(error, Redirected):
         status = error.response.status_code if error.response is not None else None
         return Failure(
-            key.clean(str(error)), "Set INCIDENT_API_BASE_URL to the API's own address", status
+            clean_text(str(error), key),
+            "Set INCIDENT_API_BASE_URL to the API's own address",
+            status,
         )
     response = error.response if isinstance(error, HTTPError) else None
     if response is None:
         return Failure(
-            f"cannot reach {url}: {key.clean(_innermost_reason(error))}",
+            f"cannot reach {url}: {clean_text(_innermost_reason(error), key)}",
             "Check INCIDENT_API_BASE_URL, the network and proxy settings, then sync again",
         )
     status, api = response.status_code, _read_error(response, key)
@@ -135,7 +157,7 @@ def _read_error(response: Response, key: Key) -> dict[str, str]:
         found = {}
     found["request_id"] = found.get("request_id") or response.headers.get("X-Request-Id")
     names = ("type", "message", "scope", "request_id")
-    return {name: key.clean(str(found.get(name) or "")) for name in names}
+    return {name: clean_text(str(found.get(name) or ""), key) for name in names}
 
 
 def _innermost_reason(error: BaseException) -> str:

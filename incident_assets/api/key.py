@@ -1,11 +1,10 @@
-"""The API key: where it is found, how it is sent, and how it is kept out of texts.
+"""The API key: where it is found, and how it is sent. `failures` keeps it out of texts.
 
 It is looked up when a run or a command needs it, never at import, and is part of no settings
 object.
 """
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import dlt
@@ -15,9 +14,6 @@ from requests import PreparedRequest
 
 from incident_assets.settings import SettingError
 
-LONGEST_TEXT = 300  # characters
-SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
-
 
 @dataclass(frozen=True)
 class Key:
@@ -25,13 +21,6 @@ class Key:
 
     secret: str = field(repr=False)
     origin: str
-
-    def clean(self, text: str) -> str:
-        """Return a text as one printable line without the key, cut to a readable length."""
-        if len(self.secret) >= SHORTEST_SECRET:
-            text = text.replace(self.secret, "***")
-        line = "".join(c if c.isprintable() else " " for c in text)
-        return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
 
 
 def resolve_key() -> Key:
@@ -70,10 +59,3 @@ class LazyBearerAuth(AuthConfigBase):
         self._key = self._key or resolve_key()
         request.headers["Authorization"] = f"Bearer {self._key.secret}"
         return request
-
-
-def clean_text(text: str) -> str:
-    """Return text as `Key.clean` does, with the key of this moment, if there is one."""
-    with suppress(SettingError):
-        return resolve_key().clean(text)
-    return Key("", "nowhere").clean(text)

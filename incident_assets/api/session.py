@@ -20,7 +20,7 @@ from requests.exceptions import (
 
 from incident_assets.api.adapter import PacedAdapter, Traffic
 from incident_assets.api.cut_off import CutOff
-from incident_assets.api.failures import ATTEMPTS, RETRIED_STATUSES
+from incident_assets.api.failures import ATTEMPTS, RETRIED_STATUSES, clean_text
 from incident_assets.api.key import Key, LazyBearerAuth
 from incident_assets.api.pages import Redirected, RetryablePage
 from incident_assets.settings import Settings
@@ -94,9 +94,9 @@ def read_identity(settings: Settings, key: Key) -> Identity | None:
     try:
         identity = orjson.loads(ask_once(settings, key, "/v1/identity").content)["identity"]
         return Identity(
-            name=key.clean(str(identity.get("name") or "")),
-            roles=tuple(key.clean(str(role)) for role in identity.get("roles") or ()),
-            dashboard_url=key.clean(str(identity.get("dashboard_url") or "")) or None,
+            name=clean_text(str(identity.get("name") or ""), key),
+            roles=tuple(clean_text(str(role), key) for role in identity.get("roles") or ()),
+            dashboard_url=clean_text(str(identity.get("dashboard_url") or ""), key) or None,
         )
     except (RequestException, ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import requests
 
-from incident_assets.api.key import clean_text
+from incident_assets.api.failures import clean_text
 from incident_assets.settings import SettingError, read_settings
 
 FIRST_LOOK = timedelta(days=1)  # back, when the sensor runs for the first time

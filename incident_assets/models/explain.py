@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.api.key import clean_text
+from incident_assets.api.failures import clean_text
 from incident_assets.models.catalog import MODEL_SCHEMA, Model, Source, find_origins, read_models
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.models.tracing import LISTED, is_figure, trace_figure

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from incident_assets.api.categories import CATEGORIES, STATUS_CATEGORIES, Category
-from incident_assets.api.key import clean_text
+from incident_assets.api.failures import clean_text
 from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.schemas import RAW_SCHEMA

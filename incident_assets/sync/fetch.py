@@ -7,6 +7,7 @@ tables is decided in `plan`.
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,10 +33,9 @@ from incident_assets.api.pages import PageReader, VariantPaginator
 from incident_assets.api.session import build_session
 from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Plan
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 5  # listings; most are one page, and more would hold more bodies at once
 WALKS_AT_ONCE = 8  # of one listing, where rows are asked for incident by incident
@@ -106,29 +106,35 @@ class Fetcher:
         listings = list(plan.listings.values())
         if len(listings) > 1 and all(x.is_missing for x in listings):
             for listing in listings:
-                listing.fail(describe_wrong_address(self._url))
+                listing.failure = describe_wrong_address(self._url)
 
     def fetch(self, listing: Listing) -> None:
         """Walk a listing to its end, in the newest way that the API knows, or give it up."""
         for way in listing.endpoint.ways:
-            listing.begin(way)
+            listing.ask(way, listing.since, listing.incidents)
             try:
                 self._walk(listing)
-                listing.end()
-                release_memory()
-                return
+                listing.spool.end()
+                listing.is_whole = True
+                break
             except Exception as error:
                 cause = find_request_error(error)
                 if cause is None:
                     raise
-            failure = describe_failure(cause, self._url, self._key)
+            listing.failure = describe_failure(cause, self._url, self._key)
             if listing.pages or not is_missing(cause):
                 break
-            listing.missing.append((way.path, failure))
+            listing.missing.append((way.path, listing.failure))
+        listing.ended = time.monotonic()
+        listing.seconds = listing.ended - (listing.traffic.started or listing.ended)
+        if listing.is_whole:
+            listing.failure = None
+            return
         if len(listing.missing) > 1 and listing.is_missing:
-            failure = describe_missing(listing.missing, self._url)
-        listing.fail(failure)
-        log.warning("%s: %s", listing.name, failure)
+            listing.failure = describe_missing(listing.missing, self._url)
+        if listing.pages:
+            listing.spool.discard()  # on a full disk open files take room
+        logger.warning("%s: %s", listing.name, listing.failure)
 
     def _walk(self, listing: Listing) -> None:
         if listing.incidents is None:

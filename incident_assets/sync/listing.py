@@ -5,7 +5,6 @@ whole listing has succeeded. Asking is `fetch`'s; what a listing means for its t
 """
 
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,42 +12,37 @@ from incident_assets.api.adapter import Traffic
 from incident_assets.api.endpoints import Endpoint, Way
 from incident_assets.api.failures import Failure
 from incident_assets.api.pages import BadPage, Page
-from incident_assets.warehouse.spool import Spool, SpooledFile
+from incident_assets.warehouse.spool import Spool
 
 
 class Listing:
     """The walk over one resource. Used by the threads that fetch it, then by the run.
 
     `since` is the day or moment (ISO) from which on changes are asked for, None for everything;
-    `incidents` are the only ones whose rows are asked for, None for all. `announced` is the total
-    that the API gave, where it gives one. `missing` are the newer paths that are not there, with
-    what they answered.
+    `incidents` are the only ones whose rows are asked for, None for all; `full` is neither.
+    `seconds` is the time from the first request until it `ended`.
+    `announced` is the total that the API gave, where it gives one. `missing` are the paths that are
+    not there, with what they answered. `is_whole` once all that was asked for has come.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path):
         self.endpoint = endpoint
+        self.name = endpoint.name
         self.way = endpoint.newest
         self.spool = Spool(endpoint, folder)
         self.traffic = Traffic(endpoint.name)
         self.since: str | None = None
         self.incidents: Sequence[str] | None = None
+        self.full = True
         self.pages = 0
         self.announced: int | None = None
         self.missing: list[tuple[str, Failure]] = []
         self.failure: Failure | None = None
-        self._ended: float | None = None
+        self.is_whole = False
+        self.ended: float | None = None
+        self.seconds = 0.0
         self._lock = threading.Lock()
         self._cursors: set[tuple[str, str]] = set()
-
-    @property
-    def name(self) -> str:
-        """Name of the resource."""
-        return self.endpoint.name
-
-    @property
-    def full(self) -> bool:
-        """Whether it asks for everything, or only for what may have changed."""
-        return self.since is None and self.incidents is None
 
     @property
     def filters(self) -> dict[str, str]:
@@ -57,36 +51,14 @@ class Listing:
         return {changes.parameter: self.since} if changes and self.since else {}
 
     @property
-    def files(self) -> Sequence[SpooledFile]:
-        """The rows of a whole listing; a file without any where it is not whole."""
-        return self.spool.files if self.is_whole else [self.spool.write_empty()]
-
-    @property
     def rows(self) -> int:
         """Distinct ids seen so far."""
         return self.spool.rows
 
     @property
-    def seconds(self) -> float:
-        """Time from the first request to the last page, or until now."""
-        if self.traffic.started is None:
-            return 0.0
-        return (self._ended or time.monotonic()) - self.traffic.started
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the last page has come, or the listing was given up."""
-        return self._ended is not None
-
-    @property
     def is_going_on(self) -> bool:
         """Whether requests have been made and more are to come."""
-        return self.traffic.started is not None and self._ended is None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all that was asked for has come."""
-        return self.has_ended and self.failure is None
+        return self.traffic.started is not None and self.ended is None
 
     @property
     def is_missing(self) -> bool:
@@ -103,10 +75,14 @@ class Listing:
         short = self.announced is not None and self.rows < self.announced
         return self.is_whole and self.full and not short and not (self.missing and not self.rows)
 
-    def begin(self, way: Way) -> None:
+    def ask(
+        self, way: Way, since: str | None = None, incidents: Sequence[str] | None = None
+    ) -> None:
         """Note how the API is asked from now on; in full where this version knows no changes."""
         self.way = way
-        self.since = self.since if way.changes else None
+        self.since = since if way.changes else None
+        self.incidents = incidents
+        self.full = self.since is None and incidents is None
 
     def take(self, page: Page, walk: str) -> None:
         """Take a page of one of the walks: count it, and spool its rows.
@@ -121,14 +97,3 @@ class Listing:
                     raise BadPage("the API repeated a cursor, so the listing would never end")
                 self._cursors.add((walk, page.after))
         self.spool.add(page.items, page.ids, page.size)
-
-    def end(self) -> None:
-        """Note that the last page has come, and leave one row per id in the spool."""
-        self.spool.end()
-        self._ended = time.monotonic()
-
-    def fail(self, failure: Failure) -> None:
-        """Give the listing up; its rows go nowhere."""
-        self.failure = failure
-        self._ended = self._ended or time.monotonic()
-        self.spool.discard()

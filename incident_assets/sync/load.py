@@ -4,71 +4,73 @@ Which rows those are is decided before; how DuckDB takes them is the warehouse's
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 from dlt.extract import DltResource
 
-from incident_assets.api.endpoints import Column, Endpoint
-from incident_assets.api.rows import build_columns, build_schema
+from incident_assets.api.endpoints import LOADER_COLUMNS, Column
+from incident_assets.api.rows import ARROW_TYPES
+from incident_assets.sync.plan import Landing
 from incident_assets.warehouse.destination import OpenDuckDB
 from incident_assets.warehouse.schemas import RAW_SCHEMA
-from incident_assets.warehouse.spool import SpooledFile
 
 PIPELINE_NAME = "incident_assets"
 
 
-@dataclass(frozen=True)
-class Landing:
-    """What a listing changes in its table, as a file.
-
-    Into an empty table one file is appended, at once and whole; a merge would write rows twice.
-    """
-
-    endpoint: Endpoint
-    file: SpooledFile
-    append: bool
-
-
-def build_source(landings: Iterable[Landing], state: Mapping[str, Mapping[str, Any]]) -> Any:
+def build_source(
+    landings: Iterable[Landing], state: Mapping[str, Mapping[str, Any]], folder: Path
+) -> Any:
     """Return the dlt source with a resource for each table, which hands its file over.
 
-    `state` is what is remembered, by resource; it is committed with the rows.
+    `state` is what is remembered, by resource; it is committed with the rows. In `folder` is made
+    what has no file yet.
     """
 
     def list_resources() -> Iterator[DltResource]:
         for landing in landings:
-            yield _build_resource(landing, state)
+            yield _build_resource(landing, state, folder)
 
     return dlt.source(list_resources, name=RAW_SCHEMA, max_table_nesting=0)()
 
 
-def _build_resource(landing: Landing, state: Mapping[str, Mapping[str, Any]]) -> DltResource:
-    name = landing.endpoint.name
-    pinned = build_columns(landing.endpoint)
+def _build_resource(
+    landing: Landing, state: Mapping[str, Mapping[str, Any]], folder: Path
+) -> DltResource:
+    name, file = landing.endpoint.name, landing.file
+    path = file.path if file else folder / f"{name}.empty.parquet"
+    pinned = [*landing.endpoint.columns, *LOADER_COLUMNS]
     known = {column.name for column in pinned}
-    unknown = [Column(x, "json", "") for x in landing.file.schema.names if x not in known]
+    unknown = [Column(x, "json", "") for x in (file.schema.names if file else ()) if x not in known]
 
     def hand_over() -> Iterator[Any]:
         for resource, values in state.items():
             remembered = dlt.current.resource_state(resource)
             remembered.clear()
             remembered.update(values)
-        file = dlt.mark.with_file_import(str(landing.file.path), "parquet", landing.file.rows)
+        if file is None:
+            pq.write_table(_build_empty(pinned), path)
+        marked = dlt.mark.with_file_import(str(path), "parquet", landing.rows)
         # Without an item dlt would drop the mark; this one has no rows and no file of its own.
-        file.data = build_schema(pinned[:1]).empty_table()
-        yield file
+        marked.data = _build_empty(pinned[:1])
+        yield marked
 
     return dlt.resource(
         hand_over,
         name=name,
         primary_key="id",
-        write_disposition="append" if landing.append else "merge",
+        write_disposition="append" if landing.is_new else "merge",
         columns=build_hints([*pinned, *unknown]),
     )
+
+
+def _build_empty(columns: Iterable[Column]) -> pa.Table:
+    fields = [pa.field(x.name, ARROW_TYPES[x.type], nullable=x.nullable) for x in columns]
+    return pa.schema(fields).empty_table()
 
 
 def build_hints(columns: Iterable[Column]) -> dict[str, Any]:

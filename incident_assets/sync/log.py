@@ -88,5 +88,5 @@ def write_log(
     names, marks = ", ".join(LOG_COLUMNS), ", ".join("?" * len(LOG_COLUMNS))
     connection.executemany(
         f"INSERT INTO {LOG_TABLE} ({names}) VALUES ({marks})",
-        [[(run | outcome.log())[name] for name in LOG_COLUMNS] for outcome in outcomes],
+        [list(map((run | outcome.log()).get, LOG_COLUMNS)) for outcome in outcomes],
     )

@@ -7,26 +7,47 @@ that it speaks of. Asking is `fetch`'s, loading is `load`'s.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
 from incident_assets.api.categories import ACTIVE_CATEGORIES
-from incident_assets.api.endpoints import find_endpoint
+from incident_assets.api.endpoints import Endpoint, find_endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
-from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.merging import read_spool
+from incident_assets.warehouse.merging import write_changed
+from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.spool import SpooledFile
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
 INCIDENTS, UPDATES = "incidents", "incident_updates"
+NOTHING = "(SELECT '' AS id, NOW() AS updated_at, NULL::JSON AS incident_status WHERE false)"
 
 State = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What a listing changes in its table, as a file; no file where only the table is to be made.
+
+    Into a table without rows one file is appended, at once and whole; a merge would write rows
+    twice.
+    """
+
+    endpoint: Endpoint
+    file: SpooledFile | None = None
+    is_new: bool = True
+
+    @property
+    def rows(self) -> int:
+        """How many rows are new or different."""
+        return self.file.rows if self.file else 0
 
 
 class Plan:
@@ -37,8 +58,8 @@ class Plan:
     `since` the time when that began, until a sync by changes has looked at what came after it, and
     `pending` the incidents whose updates are still to be fetched.
 
-    `known` is the state of before, empty where everything is to be listed. `state` is that of
-    after, once `settle` was called.
+    `tables` are the raw tables that are there. `known` is the state of before, and `state` that of
+    after, once `decide` was called.
     """
 
     def __init__(
@@ -46,6 +67,7 @@ class Plan:
         connection: duckdb.DuckDBPyConnection,
         schema: str,
         listings: Mapping[str, Listing],
+        tables: Collection[str],
         known: Mapping[str, Mapping[str, Any]],
         by_changes: bool,
         started: datetime,
@@ -53,13 +75,14 @@ class Plan:
         self.connection = connection
         self.listings = listings
         self.schema = schema
+        self._tables = tables
         self._started = started
         self._known = known
         self.state: State = deepcopy({name: dict(values) for name, values in known.items()})
         self._changed: tuple[list[str], list[str]] | None = None
         if by_changes:
             for listing in listings.values():
-                listing.since = self._find_start(listing)
+                listing.ask(listing.way, self._find_start(listing))
         waits = (
             by_changes
             and UPDATES in listings
@@ -79,10 +102,6 @@ class Plan:
         """The listing that shows what to ask for in `last`."""
         return INCIDENTS
 
-    def table(self, name: str) -> str:
-        """Return the table that a resource's rows are compared with and loaded into."""
-        return f"{self.schema}.{name}"
-
     def _remembered(self, name: str, what: str) -> Any:
         return self._known.get(name, {}).get(what)
 
@@ -98,8 +117,9 @@ class Plan:
         _, wanted = self._find_changed()
         by_incident, all_pages = self._count_requests(wanted)
         if by_incident < all_pages:
-            self.listings[UPDATES].incidents = wanted
-        log.info(
+            updates = self.listings[UPDATES]
+            updates.ask(updates.way, incidents=wanted)
+        logger.info(
             "%s: %d requests for the %d incidents that changed or are active, %d for all: asking "
             "for %s",
             UPDATES,
@@ -109,11 +129,19 @@ class Plan:
             "those" if by_incident < all_pages else "all",
         )
 
-    def settle(self) -> None:
-        """Conclude from listings that have ended what to remember, before their rows are loaded."""
+    def decide(self) -> list[Landing]:
+        """Return what the listings change in their tables, and conclude what to remember.
+
+        After its first sync a table is there and typed, whether it could be read or not.
+        """
+        landings = []
         for listing in self.listings.values():
             if listing.is_whole and listing.way.changes is not None:
                 self._move_watermark(listing)
+            if listing.is_whole:
+                landings.append(self._compare(listing))
+            elif listing.name not in self._tables:
+                landings.append(Landing(listing.endpoint))
         if INCIDENTS in self.listings:
             self._note_pending()
         updates = self.listings.get(UPDATES)
@@ -122,11 +150,25 @@ class Plan:
             state |= {"pending": [], "since": None}
             if updates.full:
                 state |= {"complete": True, "since": self._started.isoformat()}
+        return landings
+
+    def _compare(self, listing: Listing) -> Landing:
+        ways = listing.endpoint.ways
+        file, is_new = write_changed(
+            self.connection,
+            f"{self.schema}.{listing.name}",
+            listing.spool,
+            # What this version lacks, and what newer ones have dropped: it says nothing any more.
+            uncompared=[x for way in ways[: ways.index(listing.way) + 1] for x in way.lacks],
+            keep=listing.way.lacks,
+            kept_in=f"{RAW_SCHEMA}.{listing.name}",
+        )
+        return Landing(listing.endpoint, file, is_new)
 
     def _note_pending(self) -> None:
         """Remember incidents whose updates this sync does not have, for a later one."""
         state = self.state.setdefault(UPDATES, {})
-        if not has_table(self.connection, self.table(INCIDENTS)):
+        if INCIDENTS not in self._tables:
             state["complete"] = False
         elif state.get("complete"):
             changed, wanted = self._find_changed()
@@ -136,19 +178,17 @@ class Plan:
 
     def _move_watermark(self, listing: Listing) -> None:
         newest, undated = self._read(
-            "SELECT max(updated_at), count(*) FILTER (updated_at IS NULL) "
-            f"FROM {read_spool(listing.files)}"
+            f"SELECT max(updated_at), count(*) FILTER (updated_at IS NULL) FROM {listing.spool.sql}"
         )[0]
         state = self.state.setdefault(listing.name, {})
         if undated and not listing.full:
-            listing.fail(
-                Failure(
-                    f"{undated} {listing.name} have no updated_at, so what changed cannot be told",
-                    "The nightly sync_all loads them all the same",
-                )
+            listing.is_whole = False
+            listing.failure = Failure(
+                f"{undated} {listing.name} have no updated_at, so what changed cannot be told",
+                "The nightly sync_all loads them all the same",
             )
         elif undated:
-            log.warning(
+            logger.warning(
                 "%d %s have no updated_at: syncs by changes list everything",
                 undated,
                 listing.name,
@@ -170,15 +210,16 @@ class Plan:
     def _compare_incidents(self) -> tuple[list[str], list[str]]:
         category = "json_extract_string(incident_status, '$.category')"
         since = self._remembered(UPDATES, "since")
+        incidents = self.listings[INCIDENTS]
+        listed = incidents.spool.sql if incidents.is_whole else NOTHING
         rows = self._read(
             f"""WITH listed AS (
-                SELECT id, updated_at, {category} AS category
-                FROM {read_spool(self.listings[INCIDENTS].files)}
+                SELECT id, updated_at, {category} AS category FROM {listed}
             ), stored AS (
                 SELECT id, updated_at, {category} AS category, _dlt_load_id IN (
                     SELECT load_id FROM {self.schema}._dlt_loads WHERE status = 0
                 ) AS committed
-                FROM {self.table(INCIDENTS)} WHERE _deleted_at IS NULL
+                FROM {self.schema}.{INCIDENTS} WHERE _deleted_at IS NULL
             ), changed AS (
                 -- A row of a load that was cut off counts as not seen: its updates may be missing.
                 SELECT id FROM listed ANTI JOIN (FROM stored WHERE committed) AS known
@@ -205,7 +246,8 @@ class Plan:
         size = find_endpoint(UPDATES).newest.page_size
         return self._read(
             f"""WITH counted AS (
-                SELECT incident_id AS id, count(*) AS updates FROM {self.table(UPDATES)} GROUP BY 1
+                SELECT incident_id AS id, count(*) AS updates
+                FROM {self.schema}.{UPDATES} GROUP BY 1
             )
             SELECT
                 (SELECT count(*) + coalesce(sum((coalesce(updates, 1) - 1) // {size}), 0)::BIGINT

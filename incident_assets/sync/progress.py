@@ -50,7 +50,7 @@ def show_bars(listings: Iterable[Listing]) -> Iterator[None]:
 
         def draw() -> None:
             for listing in listings:
-                rows, ended = listing.rows, listing.has_ended
+                rows, ended = listing.rows, listing.ended is not None
                 bars.update(
                     tasks[listing.name],
                     total=rows or 1 if ended else listing.announced,

@@ -23,24 +23,22 @@ from incident_assets.settings import Settings
 from incident_assets.sync.account import check_account, prepare_account
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.load import Landing, build_pipeline, build_source, read_state
+from incident_assets.sync.load import build_pipeline, build_source, read_state
 from incident_assets.sync.log import Outcome, prepare_log, write_log
 from incident_assets.sync.memory import bound_memory
-from incident_assets.sync.plan import Plan
+from incident_assets.sync.plan import Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.file import explain_storage_failures, has_table, open_database
 from incident_assets.warehouse.merging import (
     compact_table,
-    has_rows,
     mark_deleted,
     stamp_load,
     swap_tables,
-    write_changed,
 )
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
 
@@ -55,7 +53,8 @@ class Sync:
     plan: Plan
     fetcher: Fetcher
     pipeline: dlt.Pipeline
-    landings: dict[str, Landing]
+    folder: Path
+    landings: list[Landing]
 
     def fetch(self) -> None:
         """Walk all listings to their ends."""
@@ -63,23 +62,8 @@ class Sync:
 
     def decide(self) -> Any:
         """Return the dlt source of what the listings change in their tables."""
-        self.plan.settle()
-        for name, listing in self.plan.listings.items():
-            table = self.plan.table(name)
-            # After its first sync a table is there and typed, whether it could be read or not.
-            if listing.is_whole or not has_table(self.connection, f"{RAW_SCHEMA}.{name}"):
-                file = write_changed(
-                    self.connection,
-                    table,
-                    listing.files,
-                    listing.spool.folder / f"{name}.changed.parquet",
-                    uncompared=listing.endpoint.find_uncompared(listing.way),
-                    keep=listing.way.lacks,
-                    kept_in=f"{RAW_SCHEMA}.{name}",
-                )
-                append = not has_rows(self.connection, table)
-                self.landings[name] = Landing(listing.endpoint, file, append)
-        return build_source(self.landings.values(), self.plan.state)
+        self.landings.extend(self.plan.decide())
+        return build_source(self.landings, self.plan.state, self.folder)
 
     def conclude(self) -> list[Outcome]:
         """Mark what is gone, write the sync log, and return what happened to each resource."""
@@ -87,10 +71,11 @@ class Sync:
         listings = self.plan.listings.values()
         dropped = {}
         if self.plan.schema != RAW_SCHEMA:
-            landed = [landing.endpoint for landing in self.landings.values()]
+            landed = [landing.endpoint for landing in self.landings]
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed)
         outcomes = [self._judge(listing, dropped.get(listing.name, 0)) for listing in listings]
-        compact_table(self.connection, RAW_SCHEMA, [x.endpoint for x in listings if x.is_whole])
+        if whole := [listing.endpoint for listing in listings if listing.is_whole]:
+            compact_table(self.connection, RAW_SCHEMA, whole)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self.connection.commit()
         return outcomes
@@ -100,9 +85,9 @@ class Sync:
         if listing.is_whole:
             stamp_load(self.connection, table, load_id)
             if listing.shows_deletions:
-                deleted += mark_deleted(self.connection, table, listing.files, self.started)
+                deleted += mark_deleted(self.connection, table, listing.spool, self.started)
             if listing.announced not in (None, listing.rows):
-                log.warning(
+                logger.warning(
                     "%s: the API announced %d rows and %d came; rows may have been added or "
                     "removed meanwhile",
                     listing.name,
@@ -110,13 +95,13 @@ class Sync:
                     listing.rows,
                 )
         counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        landing = self.landings.get(listing.name)
+        changed = sum(x.rows for x in self.landings if x.endpoint is listing.endpoint)
         notice = "; ".join(f"{name}: {value}" for name, value in listing.traffic.notice.items())
         return Outcome(
             resource=listing.name,
             listing="full" if listing.full else "changes",
             rows=listing.rows if listing.is_whole else 0,
-            changed=landing.file.rows if landing else 0,
+            changed=changed,
             deleted=deleted,
             table_rows=(counted or (0,))[0],
             requests=listing.traffic.requests,
@@ -154,7 +139,7 @@ def open_sync(
     opt_out()
     settings.require_base_url()
     key = resolve_key()
-    log.info("syncing from %s with the key from %s", settings.base_url, key.origin)
+    logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
     connection.execute(f"SET memory_limit = '{MEMORY}'")
     prepare_log(connection)
@@ -170,14 +155,15 @@ def open_sync(
         listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
-        plan = Plan(connection, schema, listings, known, changes, started)
+        tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}
+        plan = Plan(connection, schema, listings, tables, known, changes, started)
         with (
             _discarding(listings.values()),
             explain_storage_failures(settings.database),
             watch(listings.values()),
         ):
             fetcher = Fetcher(settings, key, listings.values())
-            yield Sync(run_id, started, connection, plan, fetcher, pipeline, {})
+            yield Sync(run_id, started, connection, plan, fetcher, pipeline, folder, [])
 
 
 @contextmanager

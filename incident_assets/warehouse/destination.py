@@ -4,12 +4,12 @@ dlt asks for what a destination is and can do hundreds of times in a run. What i
 and who opens and closes the connection, is decided elsewhere.
 """
 
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import dlt
 import duckdb
 from dlt.common.configuration import configspec
-from dlt.common.destination import DestinationCapabilitiesContext
 
 # dlt exports its destinations, but not what they are configured by.
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
@@ -19,31 +19,21 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 class OpenConfiguration(DuckDbClientConfiguration):
     """The configuration of an open database, whose path is in messages of ours anyway."""
 
-    def __str__(self) -> str:
-        # dlt would import SQLAlchemy, to write an address that nobody reads.
-        return "duckdb"
+    __hash__ = object.__hash__  # so that what depends on it can be remembered
+
+    # dlt would import SQLAlchemy, to write an address that nobody reads.
+    __str__ = object.__repr__
 
 
 class OpenDuckDB(dlt.destinations.duckdb):
     """The destination that a pipeline writes through `connection`, which stays open."""
 
     spec = OpenConfiguration
+    # What dlt notes in its state: databases of ours look like any other.
+    destination_type = cast(Any, "dlt.destinations.duckdb")
 
     def __init__(self, connection: duckdb.DuckDBPyConnection):
         # Without this, dlt merges most tables in two commits, and a crash between them loses rows.
         super().__init__(connection, supports_transactions=True)
-        self._configuration: Any = None
-
-    @property
-    def destination_type(self) -> str:
-        """What dlt notes in its state: databases of ours look like any other."""
-        return "dlt.destinations.duckdb"
-
-    def capabilities(
-        self, config: Any = None, naming: Any = None
-    ) -> DestinationCapabilitiesContext:
-        """Return what DuckDB can do, settings looked up once instead of every time."""
-        if config is None:
-            config = self._configuration or self.configuration(self.spec(), accept_partial=True)
-            self._configuration = config
-        return super().capabilities(config, naming)
+        # Settings are looked up once, instead of at each of a hundred questions.
+        self.capabilities = cache(super().capabilities)  # type: ignore[method-assign]

@@ -6,7 +6,6 @@ every listing. The loading itself is dlt's; which rows a listing has is the spoo
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
@@ -14,70 +13,63 @@ import pyarrow.parquet as pq
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.spool import SpooledFile
+from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_dlt_load_id")
 SPARE = 0.1  # share of a table's rows in the file that were replaced, above which it is compacted
 
 
-def has_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a table is there and has any rows."""
-    if not has_table(connection, table):
-        return False
-    return connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
-
-
-def read_spool(files: Iterable[SpooledFile]) -> str:
-    """Return SQL for the rows of spooled files; only folders of ours are in the paths."""
-    paths = ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{paths}], union_by_name = true)"
-
-
 def write_changed(
     connection: duckdb.DuckDBPyConnection,
     table: str,
-    files: Sequence[SpooledFile],
-    target: Path,
+    spool: Spool,
     uncompared: Sequence[str] = (),
     keep: Sequence[str] = (),
     kept_in: str = "",
-) -> SpooledFile:
-    """Write the rows of a listing that its table does not hold as they are into one file.
+) -> tuple[SpooledFile, bool]:
+    """Return a file with the rows of a listing that its table does not hold, and whether it is new.
 
-    A row is compared by a 64-bit hash over all of its columns but the `uncompared`; one that is
-    marked as deleted is different. Values of the columns `keep` come from the table `kept_in`.
+    New is a table that is not there or has no rows. A row is compared by a 64-bit hash over all of
+    its columns but the `uncompared`; one that is marked as deleted is different. Values of the
+    columns `keep` come from the table `kept_in`.
     """
-    listed = read_spool(files)
-    known = _read_columns(connection, kept_in) if keep and has_table(connection, kept_in) else {}
+    known = _read_columns(connection, kept_in) if keep else {}
     kept = ", ".join(f"{_cell(name, known, 'kept.')} AS {name}" for name in keep if name in known)
-    stored = has_rows(connection, table)
-    if not stored and not kept and len(files) == 1:
-        return files[0]
-    rows = f"SELECT * FROM {listed}"
+    theirs = _read_columns(connection, table)
+    stored = connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() if theirs else None
+    if not stored and not kept and len(spool.files) == 1:
+        return spool.files[0], True
+    rows = f"SELECT * FROM {spool.sql}"
     if kept:
         rows = (
-            f"SELECT listed.* REPLACE ({kept}) FROM {listed} AS listed "
+            f"SELECT listed.* REPLACE ({kept}) FROM {spool.sql} AS listed "
             f"LEFT JOIN {kept_in} AS kept USING (id)"
         )
     if stored:
-        ours, theirs = _read_columns(connection, listed), _read_columns(connection, table)
+        ours = _read_columns(connection, spool.sql)
         names = sorted({*ours, *theirs}.difference(_STAMPS, uncompared))
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
-                SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {listed}) JOIN (
+                SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {spool.sql}) JOIN (
                     SELECT id, min({_hash(names, theirs)}) AS hash FROM {table}
                     GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
             ) AS same ON rows.id = same.id"""
+    target = spool.files[0].path.with_suffix(".changed.parquet")
     place = str(target).replace("'", "''")
     connection.execute(f"COPY ({rows}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
     with pq.ParquetFile(target) as written:
-        return SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
+        file = SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
+    return file, not stored
 
 
 def _read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
-    rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    """Return the types of a table's columns by name; none where it is not there."""
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    except duckdb.CatalogException:
+        return {}
     return {row[0]: row[1] for row in rows}
 
 
@@ -98,12 +90,12 @@ def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) 
 
 
 def mark_deleted(
-    connection: duckdb.DuckDBPyConnection, table: str, files: Iterable[SpooledFile], at: datetime
+    connection: duckdb.DuckDBPyConnection, table: str, spool: Spool, at: datetime
 ) -> int:
     """Mark the rows that a full listing no longer has; return how many were live before."""
     gone = connection.execute(
         f"UPDATE {table} SET _deleted_at = ? WHERE _deleted_at IS NULL "
-        f"AND id NOT IN (SELECT id FROM {read_spool(files)})",
+        f"AND id NOT IN (SELECT id FROM {spool.sql})",
         [at],
     ).fetchone()
     return int(gone[0]) if gone else 0

@@ -33,13 +33,14 @@ class SpooledFile:
 class Spool:
     """The rows of a listing, in a folder of the run. Used by all threads that fetch them.
 
-    `files` are there after `end`.
+    After `end`, `files` hold them, and `sql` reads them, one row per id.
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path):
         self._endpoint = endpoint
         self.folder = folder
         self.files: Sequence[SpooledFile] = ()
+        self.sql = ""
         self._lock = threading.Lock()
         self._row_of: dict[str, int] = {}
         self._stale: set[int] = set()
@@ -89,10 +90,12 @@ class Spool:
             stale = {row - first for row in self._stale if first <= row < first + file.rows}
             first += file.rows
             files.append(_drop_rows(file, stale) if stale else file)
-        self.files = files or [self.write_empty()]
+        self.files = files or [self._write_empty()]
+        # Only folders of ours are in the paths.
+        paths = ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in self.files)
+        self.sql = f"read_parquet([{paths}], union_by_name = true)"
 
-    def write_empty(self) -> SpooledFile:
-        """Write and return a file without rows, with the pinned columns."""
+    def _write_empty(self) -> SpooledFile:
         schema = build_schema(build_columns(self._endpoint))
         path = self.folder / f"{self._endpoint.name}.empty.parquet"
         pq.write_table(schema.empty_table(), path)
