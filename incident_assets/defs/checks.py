@@ -4,7 +4,7 @@ One op each, so that a resource that could not be read skips only its own. What 
 the module of its name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import duckdb as engine
 
-from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.contract import check_contract
 from incident_assets.checks.finding import NEVER_LOADED, Finding
 from incident_assets.checks.freshness import check_freshness
@@ -67,12 +67,16 @@ AFTER_LOAD: Mapping[str, Callable[[engine.DuckDBPyConnection, Endpoint], Finding
     "contract": check_contract,
 }
 FUNCTIONS = {"freshness": check_freshness, **AFTER_LOAD}
-FRESHNESS_KEYS = [dg.AssetCheckKey(raw_key(endpoint.name), "freshness") for endpoint in ENDPOINTS]
 
 
-def build_resource_checks() -> list[dg.AssetChecksDefinition]:
+def list_freshness_keys(endpoints: Iterable[Endpoint]) -> list[dg.AssetCheckKey]:
+    """Return the keys of these resources' checks of freshness, which have a job of their own."""
+    return [dg.AssetCheckKey(raw_key(endpoint.name), "freshness") for endpoint in endpoints]
+
+
+def build_resource_checks(endpoints: Iterable[Endpoint]) -> list[dg.AssetChecksDefinition]:
     """Return an op per resource with its four checks; any of them can be run alone."""
-    return [_build_op(endpoint) for endpoint in ENDPOINTS]
+    return [_build_op(endpoint) for endpoint in endpoints]
 
 
 def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:

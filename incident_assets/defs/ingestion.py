@@ -4,7 +4,7 @@ One op, so that a run has one load package and one lock; any subset can be mater
 What a sync does is in `source.sync`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,6 +12,7 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 from pydantic import Field
 
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.outcome import LOG_KEY, OUTCOME_CHECK, describe_failures
@@ -52,12 +53,12 @@ class SyncConfig(dg.Config):
     )
 
 
-def build_ingestion() -> dg.AssetsDefinition:
-    """Return the op that materialises the raw assets and the sync log."""
+def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
+    """Return the op that materialises the raw assets of these resources and the sync log."""
 
     @dg.multi_asset(
         name="sync",
-        specs=[*build_raw_specs(), LOG_SPEC],
+        specs=[*build_raw_specs(endpoints), LOG_SPEC],
         can_subset=True,
         retry_policy=BUSY_POLICY,
     )
@@ -69,7 +70,7 @@ def build_ingestion() -> dg.AssetsDefinition:
         duckdb: DuckDBResource,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         selected = context.selected_asset_keys
-        names = [spec.key.path[-1] for spec in build_raw_specs() if spec.key in selected]
+        names = [spec.key.path[-1] for spec in build_raw_specs(endpoints) if spec.key in selected]
         with (
             explain_errors(),
             open_sync(
@@ -78,10 +79,11 @@ def build_ingestion() -> dg.AssetsDefinition:
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
                 full_refresh=config.full_refresh,
+                endpoints=endpoints,
             ) as run,
         ):
             run.fetch()
-            _load(context, dlt, run)
+            _load(context, dlt, run, IncidentTranslator(endpoints))
             outcomes = run.conclude()
         yield from (_report(outcome) for outcome in outcomes if not outcome.failure)
         if LOG_KEY in selected:
@@ -94,12 +96,17 @@ def build_ingestion() -> dg.AssetsDefinition:
     return sync
 
 
-def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> None:
+def _load(
+    context: dg.AssetExecutionContext,
+    dlt: DagsterDltResource,
+    run: Sync,
+    translator: IncidentTranslator,
+) -> None:
     events = dlt.run(
         context=context,
         dlt_source=run.decide(),
         dlt_pipeline=run.pipeline,
-        dagster_dlt_translator=IncidentTranslator(),
+        dagster_dlt_translator=translator,
         loader_file_format="parquet",
     )
     # With the first event everything is loaded. Events are made from the outcomes instead: these

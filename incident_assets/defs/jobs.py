@@ -1,11 +1,12 @@
 """The jobs: one per group of resources, one for everything, a full refresh, and freshness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 
-from incident_assets.defs.checks import FRESHNESS_KEYS
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.defs.checks import list_freshness_keys
 from incident_assets.defs.report import NIGHTLY
 
 GROUPS = {
@@ -17,14 +18,14 @@ NIGHTLY_JOB = "sync_all"
 BY_CHANGES = "sync_live"
 
 
-def build_jobs() -> Sequence[Any]:
-    """Return the jobs.
+def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
+    """Return the jobs of these resources.
 
     Each sync job takes along what is built on its groups, the operations, and the checks of what
     it loads; only the nightly one takes along what is tagged so. Freshness is not among them: it
     has a job that needs neither key nor network.
     """
-    freshness = dg.AssetSelection.checks(*FRESHNESS_KEYS)
+    freshness = dg.AssetSelection.checks(*list_freshness_keys(endpoints))
     nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
     syncs = [
         dg.define_asset_job(
@@ -36,7 +37,9 @@ def build_jobs() -> Sequence[Any]:
             - (freshness if name == NIGHTLY_JOB else freshness | nightly),
             config=_configure(listing="changes") if name == BY_CHANGES else None,
             description=f"Sync {' and '.join(groups)} resources and what is built on them."
-            + (" By what changed; the rest shows in the nightly job." if name == BY_CHANGES else ""),
+            + (
+                " By what changed; the rest shows in the nightly job." if name == BY_CHANGES else ""
+            ),
         )
         for name, groups in GROUPS.items()
     ]

@@ -4,7 +4,7 @@ Pure functions over rows; HTTP, keys and limits are the server's.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,12 +93,15 @@ def group_rows(rows: list[Row], name: str) -> dict[str, list[Row]]:
     return groups
 
 
-def cut_page(path: str, selected: Selection, query: Query) -> Listed:
-    """Return the page that the query asks for. Raises InvalidRequest as the API would."""
+def cut_page(path: str, selected: Selection, query: Query, largest: Mapping[str, int]) -> Listed:
+    """Return the page that the query asks for; `largest` page by path, where there are pages.
+
+    Raises InvalidRequest as the API would.
+    """
     rows = selected.rows
-    if path not in LARGEST_PAGE:
+    if path not in largest:
         return Listed(rows, None)
-    size = _read_size(path, query)
+    size = _read_size(path, query, largest[path])
     start = 0
     if after := query.get("after"):
         if after[0] not in selected.position:
@@ -124,10 +127,10 @@ def _see(account: Account, resource: str, sees_private: bool) -> list[Row]:
     return [row for row in rows if row["id"] not in hidden and row.get("incident_id") not in hidden]
 
 
-def _read_size(path: str, query: Query) -> int:
-    raw = query.get("page_size", [str(DEFAULT_PAGE)])[0]
-    if not raw.isdigit() or not 1 <= int(raw) <= LARGEST_PAGE[path]:
-        raise InvalidRequest(f"page_size: must be a number from 1 to {LARGEST_PAGE[path]}")
+def _read_size(path: str, query: Query, largest: int) -> int:
+    raw = query.get("page_size", [str(min(DEFAULT_PAGE, largest))])[0]
+    if not raw.isdigit() or not 1 <= int(raw) <= largest:
+        raise InvalidRequest(f"page_size: must be a number from 1 to {largest}")
     return min(int(raw), INCIDENTS_SERVED) if path == "/v2/incidents" else int(raw)
 
 

@@ -7,7 +7,7 @@ Which rows a request gets is decided in `listings`, which paths there are and wh
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,6 +82,7 @@ class DemoApi:
         self._prefix = prefix
         self._lock = threading.RLock()
         self._pages = Pages(account)
+        self._added: dict[str, str] = {}
         self._announced: dict[str, dict[str, str]] = {}
         self._stopping = threading.Event()
         self._number = 0
@@ -138,6 +139,15 @@ class DemoApi:
         """Have the paths of another year from the next request on."""
         with self._lock:
             self.calendar, self.gone = calendar, gone
+
+    def open_list(self, path: str, rows: Iterable[Row], page_size: int | None = None) -> None:
+        """Have one more list, named by the end of its path; `page_size` is its largest page."""
+        with self._lock:
+            resource = self._added[path] = path.rpartition("/")[2]
+            self.account.rows[resource] = {row["id"]: row for row in rows}
+            if page_size is not None:
+                self._pages.paginate(path, page_size)
+            self._pages.forget()
 
     def announce(self, path: str, **headers: str) -> None:
         """Send these headers, such as Sunset, with every answer of a path; none ends that."""
@@ -201,7 +211,7 @@ class DemoApi:
         if self._latency:
             time.sleep(self._latency)
         path = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
-        resource = PATHS[self.calendar].get(path)
+        resource = PATHS[self.calendar].get(path) or self._added.get(path)
         with self._lock:
             limits, too_many = self._limits.spend(resource, self.retry_after_as_date)
         answer = self._refuse(authorization, too_many) or self._find(path, resource, query)

@@ -16,7 +16,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.key import resolve_key
 from incident_assets.api.session import read_identity
 from incident_assets.settings import Settings
@@ -141,8 +141,9 @@ def open_sync(
     changes: bool = False,
     full_refresh: bool = False,
     watch: Watch = log_progress,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Iterator[Sync]:
-    """Set up a sync of these resources and clean up after it.
+    """Set up a sync of these resources, which are rows of `endpoints`, and clean up after it.
 
     With `changes`, what can be asked for by changes is, where enough is known of earlier syncs.
     With `full_refresh`, the tables are built anew beside the old ones. `watch` is entered with the
@@ -169,7 +170,7 @@ def open_sync(
             _dlt_settings(),
             _choose_schema(connection, full_refresh) as schema,
         ):
-            wanted = [endpoint for endpoint in ENDPOINTS if endpoint.name in set(names)]
+            wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
             listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
             pipeline = build_pipeline(connection, schema, folder / "dlt")
             known = {} if schema != RAW_SCHEMA else read_state(pipeline)
@@ -240,9 +241,11 @@ def run_sync(
     changes: bool = False,
     full_refresh: bool = False,
     watch: Watch = log_progress,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes. Raises as `open_sync` does."""
-    with open_sync(settings, names, f"pid-{os.getpid()}", changes, full_refresh, watch) as sync:
+    run_id = f"pid-{os.getpid()}"
+    with open_sync(settings, names, run_id, changes, full_refresh, watch, endpoints) as sync:
         sync.fetch()
         sync.pipeline.run(sync.decide(), loader_file_format="parquet")
         return sync.conclude()
