@@ -7,11 +7,11 @@ import dagster as dg
 
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.build import build_definitions
-from incident_assets.defs.checks import list_freshness_keys
+from incident_assets.defs.checks import list_scheduled_checks
 
 raw = dg.AssetSelection.groups("live", "reference")
 operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/published_copy")
-freshness = dg.AssetSelection.checks(*list_freshness_keys(ENDPOINTS))
+freshness = dg.AssetSelection.checks(*list_scheduled_checks(ENDPOINTS))
 
 defs = dg.Definitions.merge(
     build_definitions(),

@@ -21,7 +21,7 @@ import pytest
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.api.outside import extend_table
 from incident_assets.build import build_definitions
-from incident_assets.defs.checks import list_freshness_keys
+from incident_assets.defs.checks import list_scheduled_checks
 from incident_assets.demo.account import Account, generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
@@ -116,7 +116,7 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
 
     def run(job: str = "sync_raw", **overrides: Any) -> dg.ExecuteInProcessResult:
         everything = dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
-        freshness = list_freshness_keys(extend_table(overrides.get("endpoints", ())))
+        freshness = list_scheduled_checks(extend_table(overrides.get("endpoints", ())))
         sync_raw = dg.define_asset_job(
             "sync_raw", everything - dg.AssetSelection.checks(*freshness)
         )

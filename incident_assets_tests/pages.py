@@ -12,8 +12,8 @@ from pathlib import Path
 
 import incident_assets_tests
 from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.checks.catalog import CHECKS, Check
 from incident_assets.checks.freshness import fail_window, warn_window
-from incident_assets.defs.checks import CHECKS
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
     Model,
@@ -44,7 +44,7 @@ Every model has the check `grain`: its key is never empty and never there twice.
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
 it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.
 
-Made from `incident_assets/defs/checks.py` (`python -m incident_assets_tests.pages`).
+Made from `incident_assets/checks/catalog.py` (`python -m incident_assets_tests.pages`).
 
 """
 METRICS = """\
@@ -106,10 +106,7 @@ def render_reliability() -> str:
 
 def render_checks() -> str:
     """Return docs/checks.md."""
-    parts = [
-        f"## {name}\n\n{check.meaning}\n\n**What to do.** {check.remedy}\n"
-        for name, check in CHECKS.items()
-    ]
+    parts = [_render_check(check) for check in CHECKS]
     lines = ["| resource | late after | stale after | ids that must be known |", "|" + " --- |" * 4]
     for endpoint in ENDPOINTS:
         paths = ", ".join(f"`{path}` ({to})" for path, to in endpoint.references.items()) or "-"
@@ -118,6 +115,15 @@ def render_checks() -> str:
         )
         lines.append(f"| {endpoint.name} | {late:g} min | {stale:g} min | {paths} |")
     return CHECKS_PAGE + "\n".join([*parts, "## Limits\n", *lines]) + "\n"
+
+
+def _render_check(check: Check) -> str:
+    worst = "an error" if check.worst == "error" else "a warning"
+    stops = ", which stops what is built on the table" if check.blocking else ""
+    return (
+        f"## {check.name}\n\n{check.meaning}\n\nRuns {check.runs}; at worst {worst}{stops}."
+        f"\n\n**What to do.** {check.remedy}\n"
+    )
 
 
 def render_metrics() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from incident_assets.api.endpoints import Endpoint
-from incident_assets.defs.checks import list_freshness_keys
+from incident_assets.defs.checks import list_scheduled_checks
 from incident_assets.defs.report import NIGHTLY
 
 GROUPS = {
@@ -25,7 +25,7 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
     it loads; only the nightly one takes along what is tagged so. Freshness is not among them: it
     has a job that needs neither key nor network.
     """
-    freshness = dg.AssetSelection.checks(*list_freshness_keys(endpoints))
+    freshness = dg.AssetSelection.checks(*list_scheduled_checks(endpoints))
     nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
     syncs = [
         dg.define_asset_job(
