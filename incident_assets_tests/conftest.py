@@ -28,7 +28,7 @@ from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
-from incident_assets_tests.pages import collect_rows
+from incident_assets_tests.pages import collect_faults
 
 # The shim's own test needs the extra; everything else runs with and without it.
 collect_ignore = [] if find_spec("dagster_embedded_elt") else ["test_embedded_elt.py"]
@@ -146,7 +146,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             results.setdefault(test, set()).add(outcome)
     rows = [
         (row.fault, row.happens, row.kept, "/".join(sorted(results[row.test])))
-        for row in collect_rows()
+        for row in collect_faults()
         if row.test in results
     ]
     if rows:

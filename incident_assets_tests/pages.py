@@ -16,8 +16,8 @@ from incident_assets.checks.catalog import CHECKS, Check
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
+    ColumnSource,
     Model,
-    Source,
     find_origins,
     read_models,
 )
@@ -70,7 +70,7 @@ Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages
 
 
 @dataclass(frozen=True)
-class Row:
+class ShownFault:
     """A fault, what happens then, what is kept, and the test that shows it."""
 
     fault: str
@@ -79,8 +79,8 @@ class Row:
     test: str
 
 
-def collect_rows() -> Iterator[Row]:
-    """Yield a row for each test that is marked as one, in the order of files and tests."""
+def collect_faults() -> Iterator[ShownFault]:
+    """Yield one for each test that is marked as one, in the order of files and tests."""
     names = [
         module.name
         for module in pkgutil.walk_packages(
@@ -94,13 +94,13 @@ def collect_rows() -> Iterator[Row]:
             for mark in getattr(function, "pytestmark", ()):
                 if mark.name == "fault":
                     path = name.partition(".")[2].replace(".", "/")
-                    yield Row(*mark.args, test=f"{path}.py::{test}")
+                    yield ShownFault(*mark.args, test=f"{path}.py::{test}")
 
 
 def render_reliability() -> str:
     """Return docs/reliability.md."""
     lines = ["| fault | what happens | what is kept | test |", "| --- | --- | --- | --- |"]
-    lines += [f"| {x.fault} | {x.happens} | {x.kept} | `{x.test}` |" for x in collect_rows()]
+    lines += [f"| {x.fault} | {x.happens} | {x.kept} | `{x.test}` |" for x in collect_faults()]
     return RELIABILITY + "\n".join(lines) + "\n"
 
 
@@ -140,7 +140,7 @@ def _render_model(model: Model) -> str:
         "| column | type | meaning | made from |\n|" + " --- |" * 4,
     ]
     for column in model.columns:
-        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        origins = find_origins(ColumnSource(MODEL_SCHEMA, model.name, column.name))
         fields = sorted({origin.label for origin in origins})
         cells = (column.name, column.type, column.description, ", ".join(fields))
         lines[-1] += f"\n| {' | '.join(cells)} |"

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from incident_assets.demo.account import Account, Row
+from incident_assets.demo.account import Account, Item
 from incident_assets.demo.listings import (
     LARGEST_PAGE,
     Query,
@@ -29,7 +29,7 @@ class Pages:
         self._largest = dict(LARGEST_PAGE)
         self._bodies: dict[tuple[str, str, Calendar, bool], bytes] = {}
         self._selections: dict[tuple[str, str, bool], Selection] = {}
-        self._by_incident: dict[bool, dict[str, list[Row]]] = {}
+        self._by_incident: dict[bool, dict[str, list[Item]]] = {}
 
     def paginate(self, path: str, page_size: int) -> None:
         """Cut a list of one's own into pages of at most that size."""
@@ -48,7 +48,7 @@ class Pages:
             asked = parse_qs(query)
             page = cut_page(path, self._select(path, asked, sees_private), asked, self._largest)
             rows = [show_row(row, path, calendar) for row in page.rows]
-            body: Row = {path.rpartition("/")[2]: rows}
+            body: Item = {path.rpartition("/")[2]: rows}
             if page.meta is not None:
                 body["pagination_meta"] = page.meta
             try:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from incident_assets.demo.account import Account, Row, make_id
+from incident_assets.demo.account import Account, Item, make_id
 from incident_assets.demo.faults import Answer, Fault, error_body
 from incident_assets.demo.limits import Limits
 from incident_assets.demo.listings import InvalidRequest, Query
@@ -140,7 +140,7 @@ class DemoApi:
         with self._lock:
             self.calendar, self.gone = calendar, gone
 
-    def open_list(self, path: str, rows: Iterable[Row], page_size: int | None = None) -> None:
+    def open_list(self, path: str, rows: Iterable[Item], page_size: int | None = None) -> None:
         """Have one more list, named by the end of its path; `page_size` is its largest page."""
         with self._lock:
             resource = self._added[path] = path.rpartition("/")[2]
@@ -161,11 +161,11 @@ class DemoApi:
         """Remove all faults."""
         self.faults.clear()
 
-    def rows(self, resource: str) -> list[Row]:
+    def rows(self, resource: str) -> list[Item]:
         """Return all rows of a resource, oldest first, whoever may see them."""
         return list(self.account.rows[resource].values())
 
-    def change(self, resource: str, identifier: str, **fields: Any) -> Row:
+    def change(self, resource: str, identifier: str, **fields: Any) -> Item:
         """Set fields of a row (`...` removes one) and, unless given, its updated_at."""
         with self._lock:
             row = dict(self.account.rows[resource][identifier])
@@ -190,7 +190,7 @@ class DemoApi:
             self.account.rows[resource].clear()
             self._pages.forget()
 
-    def add(self, resource: str, row: Row | None = None, **fields: Any) -> Row:
+    def add(self, resource: str, row: Item | None = None, **fields: Any) -> Item:
         """Add a row; without one, a copy of the newest with an id of its own and created now."""
         with self._lock:
             rows = self.account.rows[resource]

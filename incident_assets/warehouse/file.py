@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two tries
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
@@ -44,7 +44,9 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path))
+            logger.info(
+                "waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path)
+            )
             lock.acquire(timeout=timeout, poll_interval=POLL)
     except Timeout:
         raise DatabaseBusy(
@@ -99,7 +101,7 @@ def _connect(
                     f"{read_first_line(error)}"
                 ) from None
             if not waited:
-                log.info("waiting up to %g s for %s: %s", timeout, path, read_first_line(error))
+                logger.info("waiting up to %g s for %s: %s", timeout, path, read_first_line(error))
             waited = True
             time.sleep(POLL)
         else:
