@@ -143,7 +143,8 @@ def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether a table is there; asking the catalog itself takes ten times as long."""
     try:
         connection.execute(f"SELECT 1 FROM {table} LIMIT 0")
-    except duckdb.CatalogException:
+    # Where there is no such table, DuckDB looks for a Python variable of its name.
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
         return False
     return True
 

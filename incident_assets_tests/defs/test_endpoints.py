@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from incident_assets.api.endpoints import CREATED, ID, Column, Endpoint, Way, text, whole
 from incident_assets.api.outside import BadEndpoint
 from incident_assets.build import build_definitions
+from incident_assets.checks.catalog import CHECKS
 from incident_assets.defs.translator import API_KEY, raw_key
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
@@ -139,12 +141,22 @@ def test_a_row_from_outside_is_described_and_in_the_jobs_of_its_group_alone(
     assert raw_key("runbooks") not in keys and raw_key("users") in keys
 
 
-def test_a_row_from_outside_syncs_without_dagster(lists: DemoApi, settings: Settings) -> None:
-    (outcome,) = run_sync(settings, ["runbooks"], endpoints=[RUNBOOKS])
+# Words of SQL and of our own code are names like any other.
+@pytest.mark.parametrize("name", ["runbooks", "order", "table", "connection"])
+def test_a_row_from_outside_syncs_without_dagster(
+    name: str, api: DemoApi, settings: Settings
+) -> None:
+    api.open_list(f"/v1/{name}", [{"id": f"{n}", "title": "", "steps": n} for n in range(3)])
+    row = alter(name=name, ways=(Way(f"/v1/{name}"),))
+    (outcome,) = run_sync(settings, [name], endpoints=[row])
     assert outcome.failure is None and outcome.rows == outcome.table_rows == 3
-    assert {r.resource for r in lists.requests if r.resource} == {"runbooks"}
-    (outcome,) = run_sync(settings, ["runbooks"], changes=True, endpoints=[RUNBOOKS])
+    assert {r.resource for r in api.requests if r.resource} == {name}
+    (outcome,) = run_sync(settings, [name], changes=True, endpoints=[row])
     assert (outcome.listing, outcome.rows, outcome.changed) == ("full", 3, 0)
+    (outcome,) = run_sync(settings, [name], full_refresh=True, endpoints=[row])
+    assert outcome.failure is None and outcome.table_rows == 3
+    with duckdb.connect(settings.database, read_only=True) as connection:
+        assert all(check.find(connection, row).passed for check in CHECKS)
 
 
 def alter(**fields: Any) -> Endpoint:
