@@ -5,20 +5,20 @@ Measured instead of `sync_all`, so that models and reports to come do not move t
 
 import dagster as dg
 
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.build import build_definitions
-from incident_assets.defs.checks import FRESHNESS_KEYS
+from incident_assets.defs.checks import list_scheduled_checks
 
 raw = dg.AssetSelection.groups("live", "reference")
 operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/published_copy")
+freshness = dg.AssetSelection.checks(*list_scheduled_checks(ENDPOINTS))
 
 defs = dg.Definitions.merge(
     build_definitions(),
     dg.Definitions(
         jobs=[
             dg.define_asset_job("thirteen", raw.without_checks()),
-            dg.define_asset_job(
-                "thirteen_checked", (raw | operations) - dg.AssetSelection.checks(*FRESHNESS_KEYS)
-            ),
+            dg.define_asset_job("thirteen_checked", (raw | operations) - freshness),
         ]
     ),
 )

@@ -46,7 +46,7 @@ def time_sync(names: Sequence[str], changes: bool = False) -> Result:
 
 def time_checks() -> Result:
     """Run every check of every resource, the database opened once per resource as the ops do."""
-    from incident_assets.defs.checks import FUNCTIONS
+    from incident_assets.checks.catalog import CHECKS
     from incident_assets.warehouse.file import open_database
 
     settings = read_settings()
@@ -55,8 +55,8 @@ def time_checks() -> Result:
     for endpoint in ENDPOINTS:
         started = time.perf_counter()
         with open_database(settings.database, 1, "benchmark", read_only=True) as connection:
-            for check in FUNCTIONS.values():
-                check(connection, endpoint)
+            for check in CHECKS:
+                check.find(connection, endpoint)
         steps[endpoint.name] = time.perf_counter() - started
     return {"seconds": time.perf_counter() - begun, "steps": steps}
 

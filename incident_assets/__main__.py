@@ -98,12 +98,12 @@ def check() -> int:
     from incident_assets.sync.terminal import format_table
 
     try:
-        findings = list(examine(_read_settings()))
+        found = list(examine(_read_settings()))
     except SettingError as error:
         return _refuse(error)
-    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in findings]
+    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in found]
     click.echo(format_table(("", "subject", "finding"), rows))
-    return 0 if all(finding.ready for finding in findings) else 1
+    return 0 if all(x.ready for x in found) else 1
 
 
 class _Explain(click.Command):

@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 from dagster_dlt import DagsterDltResource
 
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.outside import extend_table
 from incident_assets.defs.alerts import build_alerts
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.checks import build_resource_checks
@@ -26,14 +28,20 @@ from incident_assets.sync.telemetry import opt_out
 
 
 def build_definitions(
-    *, assets: Iterable[Any] = (), resources: Mapping[str, Any] | None = None
+    *,
+    assets: Iterable[Any] = (),
+    resources: Mapping[str, Any] | None = None,
+    endpoints: Iterable[Endpoint] = (),
 ) -> dg.Definitions:
     """Return the project's definitions.
 
     `assets` are added to the project's own (also asset checks); `resources` replace those of the
     same key: `api`, `dlt`, `duckdb`, `io_manager`. The io_manager follows a replaced `duckdb`.
+    `endpoints` are added to the table of resources: each becomes a raw asset with its checks, in
+    the jobs of its group. Raises BadEndpoint naming a row that cannot be added.
     """
     opt_out()
+    table = extend_table(endpoints)
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
@@ -45,14 +53,14 @@ def build_definitions(
                 kinds={"api"},
                 description="The incident-management API that everything is read from.",
             ),
-            build_ingestion(),
+            build_ingestion(table),
             *build_models(),
             build_report_asset(),
             build_published_copy(),
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
-        asset_checks=[build_outcome_check(), *build_resource_checks(), *checks],
-        jobs=build_jobs(),
+        asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
+        jobs=build_jobs(table),
         schedules=build_schedules(),
         sensors=[build_alerts()],
         resources={

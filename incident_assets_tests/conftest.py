@@ -19,8 +19,9 @@ import duckdb
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.outside import extend_table
 from incident_assets.build import build_definitions
-from incident_assets.defs.checks import FRESHNESS_KEYS
+from incident_assets.defs.checks import list_scheduled_checks
 from incident_assets.demo.account import Account, generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
@@ -29,7 +30,7 @@ from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
 from incident_assets.warehouse import held
 from incident_assets.warehouse.publishing import publish_database
-from incident_assets_tests.pages import collect_rows
+from incident_assets_tests.pages import collect_faults
 
 # The shim's own test needs the extra; everything else runs with and without it.
 collect_ignore = [] if find_spec("dagster_embedded_elt") else ["test_embedded_elt.py"]
@@ -117,8 +118,9 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
 
     def run(job: str = "sync_raw", **overrides: Any) -> dg.ExecuteInProcessResult:
         everything = dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
+        freshness = list_scheduled_checks(extend_table(overrides.get("endpoints", ())))
         sync_raw = dg.define_asset_job(
-            "sync_raw", everything - dg.AssetSelection.checks(*FRESHNESS_KEYS)
+            "sync_raw", everything - dg.AssetSelection.checks(*freshness)
         )
         definitions = dg.Definitions.merge(
             build_definitions(**overrides), dg.Definitions(jobs=[sync_raw])
@@ -146,7 +148,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             results.setdefault(test, set()).add(outcome)
     rows = [
         (row.fault, row.happens, row.kept, "/".join(sorted(results[row.test])))
-        for row in collect_rows()
+        for row in collect_faults()
         if row.test in results
     ]
     if rows:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from incident_assets.demo.account import Account, Row
+from incident_assets.demo.account import Account, Item
 
 NOW = datetime(2026, 10, 20, tzinfo=UTC)
 MINOR = {"id": "S1", "name": "Minor", "rank": 1, "description": ""}
@@ -27,17 +27,17 @@ REPORTER = {"id": "R2", "name": "Reporter", "role_type": "reporter"}
 URGENT = {"id": "P1", "name": "Urgent", "rank": 0}
 
 
-def fill(account: Account, resource: str, *rows: Row) -> None:
+def fill(account: Account, resource: str, *rows: Item) -> None:
     for row in rows:
         account.rows[resource][row["id"]] = row
 
 
 def incident(
-    identifier: str, created: str, status: str, severity: Row | None = MAJOR, **fields: Any
-) -> Row:
+    identifier: str, created: str, status: str, severity: Item | None = MAJOR, **fields: Any
+) -> Item:
     moments: dict[str, str] = fields.pop("moments", {})
-    people: list[tuple[Row, str]] = fields.pop("people", [])
-    row: Row = {
+    people: list[tuple[Item, str]] = fields.pop("people", [])
+    row: Item = {
         "id": identifier,
         "reference": f"INC-{identifier}",
         "name": f"Incident {identifier}",
@@ -62,7 +62,7 @@ def incident(
     return row | ({"severity": severity} if severity else {})
 
 
-def update(identifier: str, at: str, status: str) -> Row:
+def update(identifier: str, at: str, status: str) -> Item:
     number = update.count = getattr(update, "count", 0) + 1  # type: ignore[attr-defined]
     return {
         "id": f"U{number:03d}",
@@ -73,7 +73,7 @@ def update(identifier: str, at: str, status: str) -> Row:
     }
 
 
-def follow_up(identifier: str, of: str, created: str, **fields: Any) -> Row:
+def follow_up(identifier: str, of: str, created: str, **fields: Any) -> Item:
     row = {"id": identifier, "incident_id": of, "title": identifier, "status": "outstanding"}
     return {**row, "created_at": created, "updated_at": created, **fields}
 

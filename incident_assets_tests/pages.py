@@ -12,12 +12,12 @@ from pathlib import Path
 
 import incident_assets_tests
 from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.checks.catalog import CHECKS, Check
 from incident_assets.checks.freshness import fail_window, warn_window
-from incident_assets.defs.checks import CHECKS
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
+    ColumnSource,
     Model,
-    Source,
     find_origins,
     read_models,
 )
@@ -44,7 +44,7 @@ Every model has the check `grain`: its key is never empty and never there twice.
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
 it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.
 
-Made from `incident_assets/defs/checks.py` (`python -m incident_assets_tests.pages`).
+Made from `incident_assets/checks/catalog.py` (`python -m incident_assets_tests.pages`).
 
 """
 METRICS = """\
@@ -70,7 +70,7 @@ Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages
 
 
 @dataclass(frozen=True)
-class Row:
+class ShownFault:
     """A fault, what happens then, what is kept, and the test that shows it."""
 
     fault: str
@@ -79,8 +79,8 @@ class Row:
     test: str
 
 
-def collect_rows() -> Iterator[Row]:
-    """Yield a row for each test that is marked as one, in the order of files and tests."""
+def collect_faults() -> Iterator[ShownFault]:
+    """Yield one for each test that is marked as one, in the order of files and tests."""
     names = [
         module.name
         for module in pkgutil.walk_packages(
@@ -94,22 +94,19 @@ def collect_rows() -> Iterator[Row]:
             for mark in getattr(function, "pytestmark", ()):
                 if mark.name == "fault":
                     path = name.partition(".")[2].replace(".", "/")
-                    yield Row(*mark.args, test=f"{path}.py::{test}")
+                    yield ShownFault(*mark.args, test=f"{path}.py::{test}")
 
 
 def render_reliability() -> str:
     """Return docs/reliability.md."""
     lines = ["| fault | what happens | what is kept | test |", "| --- | --- | --- | --- |"]
-    lines += [f"| {x.fault} | {x.happens} | {x.kept} | `{x.test}` |" for x in collect_rows()]
+    lines += [f"| {x.fault} | {x.happens} | {x.kept} | `{x.test}` |" for x in collect_faults()]
     return RELIABILITY + "\n".join(lines) + "\n"
 
 
 def render_checks() -> str:
     """Return docs/checks.md."""
-    parts = [
-        f"## {name}\n\n{check.meaning}\n\n**What to do.** {check.remedy}\n"
-        for name, check in CHECKS.items()
-    ]
+    parts = [_render_check(check) for check in CHECKS]
     lines = ["| resource | late after | stale after | ids that must be known |", "|" + " --- |" * 4]
     for endpoint in ENDPOINTS:
         paths = ", ".join(f"`{path}` ({to})" for path, to in endpoint.references.items()) or "-"
@@ -118,6 +115,15 @@ def render_checks() -> str:
         )
         lines.append(f"| {endpoint.name} | {late:g} min | {stale:g} min | {paths} |")
     return CHECKS_PAGE + "\n".join([*parts, "## Limits\n", *lines]) + "\n"
+
+
+def _render_check(check: Check) -> str:
+    worst = "an error" if check.worst == "error" else "a warning"
+    stops = ", which stops what is built on the table" if check.blocking else ""
+    return (
+        f"## {check.name}\n\n{check.meaning}\n\nRuns {check.runs}; at worst {worst}{stops}."
+        f"\n\n**What to do.** {check.remedy}\n"
+    )
 
 
 def render_metrics() -> str:
@@ -134,7 +140,7 @@ def _render_model(model: Model) -> str:
         "| column | type | meaning | made from |\n|" + " --- |" * 4,
     ]
     for column in model.columns:
-        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        origins = find_origins(ColumnSource(MODEL_SCHEMA, model.name, column.name))
         fields = sorted({origin.label for origin in origins})
         cells = (column.name, column.type, column.description, ", ".join(fields))
         lines[-1] += f"\n| {' | '.join(cells)} |"

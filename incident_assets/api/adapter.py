@@ -23,7 +23,7 @@ from incident_assets.api.cut_off import CutOff, watch_connections
 from incident_assets.api.rate_limit import Pacer
 from incident_assets.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between two lines that say a resource waits
 PIECE = 2**20  # bytes of a body read at a time
@@ -164,7 +164,7 @@ class PacedAdapter(HTTPAdapter):
             return
         self._logged[resource] = now
         until = datetime.now(UTC) + timedelta(seconds=seconds)
-        log.info("%s: %s, waiting until %s UTC", resource, why, until.strftime("%H:%M:%S"))
+        logger.info("%s: %s, waiting until %s UTC", resource, why, until.strftime("%H:%M:%S"))
 
 
 def read_retry_after(response: Response) -> float:

@@ -2,7 +2,8 @@
 
 The dlt configuration, the assets and their column schemas, the jobs, the demo's printout, the
 docs and the tests are all made from `ENDPOINTS`; a new resource is one more row here. Facts about
-the API belong here (paths, page sizes, parameters, columns); how they are used does not.
+the API belong here (paths, page sizes, parameters, columns); how they are used does not. Rows that
+somebody adds without touching the package are `outside`'s.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """What a check finds out, and the SQL that all checks share. No Dagster here.
 
 Each check is a function of an open connection and a row of the table of resources; its meaning,
-and what to do when it fails, stand in `CHECKS`.
+and what to do when it fails, stand in `catalog`.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ One op, so that a run has one load package and one lock; any subset can be mater
 What a sync does is in `sync.run`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 from pydantic import Field
 
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.outcome import (
@@ -61,13 +61,13 @@ class SyncConfig(dg.Config):
     )
 
 
-def build_ingestion() -> dg.AssetsDefinition:
-    """Return the op that materialises the raw assets and the sync log."""
+def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
+    """Return the op that materialises the raw assets of these resources and the sync log."""
 
     @dg.multi_asset(
         name="sync",
-        specs=[*build_raw_specs(), LOG_SPEC],
-        check_specs=[build_loaded_spec(endpoint.name) for endpoint in ENDPOINTS],
+        specs=[*build_raw_specs(endpoints), LOG_SPEC],
+        check_specs=[build_loaded_spec(endpoint.name) for endpoint in endpoints],
         can_subset=True,
         retry_policy=BUSY_POLICY,
     )
@@ -78,7 +78,7 @@ def build_ingestion() -> dg.AssetsDefinition:
         dlt: DagsterDltResource,
         duckdb: DuckDBResource,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        names = [x.name for x in ENDPOINTS if raw_key(x.name) in context.selected_asset_keys]
+        names = [x.name for x in endpoints if raw_key(x.name) in context.selected_asset_keys]
         with explain_errors(), duckdb.get_connection() as connection:
             if not names:  # a check alone was asked for
                 yield from report_loaded(context, read_last_errors(connection))
@@ -90,9 +90,10 @@ def build_ingestion() -> dg.AssetsDefinition:
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
                 full_refresh=config.full_refresh,
+                endpoints=endpoints,
             ) as run:
                 run.fetch()
-                events = _load(context, dlt, run)
+                events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
         for event in events:
             outcome = outcomes[event.asset_key.path[-1]]
@@ -110,7 +111,12 @@ def build_ingestion() -> dg.AssetsDefinition:
     return sync
 
 
-def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync) -> list[Any]:
+def _load(
+    context: dg.AssetExecutionContext,
+    dlt: DagsterDltResource,
+    run: Sync,
+    translator: IncidentTranslator,
+) -> list[Any]:
     """Load what the listings change; return dlt's events, one for each table that was given rows.
 
     There is none where nothing can be loaded.
@@ -123,7 +129,7 @@ def _load(context: dg.AssetExecutionContext, dlt: DagsterDltResource, run: Sync)
             context=context,
             dlt_source=source,
             dlt_pipeline=run.pipeline,
-            dagster_dlt_translator=IncidentTranslator(),
+            dagster_dlt_translator=translator,
             loader_file_format="parquet",
         )
     )

@@ -1,12 +1,13 @@
 """The jobs: one per group of resources, one for everything, a full refresh, and freshness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 
-from incident_assets.defs.checks import FRESHNESS_KEYS
-from incident_assets.defs.outcome import LOADED_KEYS
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.defs.checks import list_scheduled_checks
+from incident_assets.defs.outcome import list_loaded_checks
 from incident_assets.defs.report import NIGHTLY
 
 GROUPS = {
@@ -18,14 +19,14 @@ NIGHTLY_JOB = "sync_all"
 BY_CHANGES = "sync_live"
 
 
-def build_jobs() -> Sequence[Any]:
-    """Return the jobs.
+def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
+    """Return the jobs of these resources.
 
     Each sync job takes along what is built on its groups, the operations, and the checks of what
     it loads; only the nightly one takes along what is tagged so. Freshness is not among them: it
     has a job that needs neither key nor network.
     """
-    freshness = dg.AssetSelection.checks(*FRESHNESS_KEYS)
+    freshness = dg.AssetSelection.checks(*list_scheduled_checks(endpoints))
     nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
     syncs = [
         dg.define_asset_job(
@@ -49,7 +50,7 @@ def build_jobs() -> Sequence[Any]:
     refresh = dg.define_asset_job(
         "full_refresh",
         selection=dg.AssetSelection.groups(*GROUPS[NIGHTLY_JOB]).without_checks()
-        | dg.AssetSelection.checks(*LOADED_KEYS)
+        | dg.AssetSelection.checks(*list_loaded_checks(endpoints))
         | dg.AssetSelection.groups("operations"),
         config=_configure(full_refresh=True),
         description="Build the raw tables anew from full listings, without what was deleted "

@@ -19,8 +19,8 @@ from incident_assets.defs.translator import OWNER
 from incident_assets.models.building import build_model, check_grain, find_missing
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
+    ColumnSource,
     Model,
-    Source,
     find_origins,
     read_models,
 )
@@ -141,12 +141,12 @@ def write_lineage(model: Model) -> str:
     """
     lines = ["| column | made from | API fields and settings behind it |", "|---|---|---|"]
     for column in model.columns:
-        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        origins = find_origins(ColumnSource(MODEL_SCHEMA, model.name, column.name))
         lines.append(f"| {column.name} | {_list(column.sources)} | {_list(origins)} |")
     return "\n".join(lines)
 
 
-def _list(sources: Iterable[Source]) -> str:
+def _list(sources: Iterable[ColumnSource]) -> str:
     return ", ".join(f"`{label}`" for label in sorted(source.label for source in sources))
 
 

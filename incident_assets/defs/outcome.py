@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 import duckdb as engine
 
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.sync.log import LOG_TABLE
@@ -19,7 +19,11 @@ from incident_assets.warehouse.schemas import LOG_SCHEMA
 LOG_KEY = dg.AssetKey([LOG_SCHEMA, "log"])
 OUTCOME_CHECK = "every_resource_loaded"
 LOADED_CHECK = "loaded"
-LOADED_KEYS = [dg.AssetCheckKey(raw_key(endpoint.name), LOADED_CHECK) for endpoint in ENDPOINTS]
+
+
+def list_loaded_checks(endpoints: Iterable[Endpoint]) -> list[dg.AssetCheckKey]:
+    """Return the key of each resource's check `loaded`."""
+    return [dg.AssetCheckKey(raw_key(endpoint.name), LOADED_CHECK) for endpoint in endpoints]
 
 
 def build_loaded_spec(name: str) -> dg.AssetCheckSpec:

@@ -4,7 +4,9 @@ Everything that the UI shows of a raw asset before its first run is decided here
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import dlt
@@ -12,7 +14,7 @@ from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
 
 from incident_assets.api import endpoints
-from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint, find_endpoint
+from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.warehouse.schemas import RAW_SCHEMA
@@ -26,12 +28,15 @@ def raw_key(name: str) -> dg.AssetKey:
     return dg.AssetKey([RAW_SCHEMA, name])
 
 
+@dataclass
 class IncidentTranslator(DagsterDltTranslator):
-    """Makes the asset spec of a dlt resource from its row in the table of resources."""
+    """Makes the asset spec of a dlt resource from its row among these of the table."""
+
+    endpoints: Sequence[Endpoint]
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
         """Return the spec; skippable, since what cannot be read is not materialised."""
-        endpoint = find_endpoint(data.resource.name)
+        endpoint = next(row for row in self.endpoints if row.name == data.resource.name)
         return dg.AssetSpec(
             key=raw_key(endpoint.name),
             deps=[API_KEY],
@@ -47,17 +52,17 @@ class IncidentTranslator(DagsterDltTranslator):
             metadata={
                 "dagster/table_name": f"{RAW_SCHEMA}.{endpoint.name}",
                 "dagster/column_schema": describe_columns(build_columns(endpoint)),
-                "dagster/code_references": _find_row(endpoint),
                 "endpoint": endpoint.newest.path,
                 "page_size": endpoint.newest.page_size or "not paginated",
+                **_find_row(endpoint),
             },
         )
 
 
-def build_raw_specs() -> Iterator[dg.AssetSpec]:
+def build_raw_specs(endpoints: Sequence[Endpoint]) -> Iterator[dg.AssetSpec]:
     """Yield the spec of each resource, in the table's order."""
-    translator = IncidentTranslator()
-    for endpoint in ENDPOINTS:
+    translator = IncidentTranslator(endpoints)
+    for endpoint in endpoints:
         resource = dlt.resource([], name=endpoint.name)
         yield translator.get_asset_spec(DltResourceTranslatorData(resource=resource, pipeline=None))
 
@@ -77,10 +82,12 @@ def describe_columns(columns: list[Column]) -> dg.TableSchema:
     )
 
 
-def _find_row(endpoint: Endpoint) -> dg.CodeReferencesMetadataValue:
+def _find_row(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint not in ENDPOINTS:
+        return {}  # nobody knows where a row from outside is written
     lines, _ = inspect.getsourcelines(endpoints)
     line = next(n for n, text in enumerate(lines, 1) if f'name="{endpoint.name}"' in text)
     row = dg.LocalFileCodeReference(
         file_path=inspect.getfile(endpoints), line_number=line, label=endpoint.name
     )
-    return dg.CodeReferencesMetadataValue(code_references=[row])
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[row])}

@@ -27,7 +27,7 @@ from incident_assets.demo.names import (
     TYPES,
 )
 
-Row = dict[str, Any]
+Item = dict[str, Any]
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 RESOURCES = (
@@ -52,9 +52,9 @@ SPAN = timedelta(days=548)
 class Account:
     """Rows by resource and id, oldest first; modes of actions and follow-ups; whose key it is."""
 
-    rows: dict[str, dict[str, Row]] = field(default_factory=lambda: {r: {} for r in RESOURCES})
+    rows: dict[str, dict[str, Item]] = field(default_factory=lambda: {r: {} for r in RESOURCES})
     modes: dict[str, str] = field(default_factory=dict)
-    identity: Row = field(default_factory=dict)
+    identity: Item = field(default_factory=dict)
 
 
 def generate_account(
@@ -93,7 +93,7 @@ class _Generator:
         )
         self.since = until - SPAN - timedelta(days=30)
 
-    def add(self, resource: str, row: Row, at: datetime | None = None) -> Row:
+    def add(self, resource: str, row: Item, at: datetime | None = None) -> Item:
         """Give a row an id (and creation times where `at` is given) and keep it."""
         rows = self.account.rows[resource]
         row = {"id": make_id(resource, len(rows) + 1), **row}
@@ -107,14 +107,14 @@ class _Generator:
         fraction = f".{at.microsecond:06d}"[: digits + 1] if digits else ""
         return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
-    def listed(self, resource: str) -> list[Row]:
+    def listed(self, resource: str) -> list[Item]:
         return list(self.account.rows[resource].values())
 
     def add_reference(self, people: int) -> None:
         base = {"id": make_id("catalog_types", 900), "name": "Member", "slug": "member"}
         for number in range(people):
             name = f"{FIRST[number % len(FIRST)]} {LAST[number * 5 % len(LAST)]}"
-            user: Row = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
+            user: Item = {"name": name, "role": "responder", "base_role": base, "custom_roles": []}
             user["seats"] = {
                 "on_call": "none" if number % 3 else "full_access",
                 "response": "full_access",
@@ -138,7 +138,7 @@ class _Generator:
         for name in ("Service", "Team", "Customer", "Region", "Product", "Vendor"):
             self.add("catalog_types", self._catalog_type(name), self.since)
         for name, kind in FIELDS:
-            definition: Row = {"name": name, "description": "", "field_type": kind}
+            definition: Item = {"name": name, "description": "", "field_type": kind}
             if name == "Owner":
                 definition["catalog_type_id"] = make_id("catalog_types", 2)
             self.add("custom_fields", definition, self.since)
@@ -147,7 +147,7 @@ class _Generator:
         for number in range(28):
             self.add("schedules", self._schedule(number), self.since)
 
-    def _catalog_type(self, name: str) -> Row:
+    def _catalog_type(self, name: str) -> Item:
         attribute = {"id": f"a-{name.lower()}", "name": "Owner", "type": "String", "array": False}
         return {
             "name": name,
@@ -163,7 +163,7 @@ class _Generator:
             "schema": {"version": 1, "attributes": [{**attribute, "mode": "external"}]},
         }
 
-    def _workflow(self, number: int) -> Row:
+    def _workflow(self, number: int) -> Item:
         return {
             "name": f"Workflow {number}",
             "state": ("active", "active", "active", "disabled", "draft", "error")[number],
@@ -181,10 +181,10 @@ class _Generator:
             "private_incident_scope": "none",
         }
 
-    def _schedule(self, number: int) -> Row:
+    def _schedule(self, number: int) -> Item:
         users = self.listed("users")
 
-        def shift(days: int) -> Row:
+        def shift(days: int) -> Item:
             user = self._person(users[(number + days) % len(users)])
             at = self.until + timedelta(days=days)
             times = {"start_at": self.text(at), "end_at": self.text(at + timedelta(days=7))}
@@ -202,7 +202,7 @@ class _Generator:
         }
 
     @staticmethod
-    def _person(user: Row) -> Row:
+    def _person(user: Item) -> Item:
         return {k: user[k] for k in ("id", "name", "email", "slack_user_id", "role") if k in user}
 
     def add_incidents(self, count: int) -> None:
@@ -235,7 +235,7 @@ class _Generator:
         status = chance.choice(
             [s for s in self.listed("incident_statuses") if s["category"] == ending]
         )
-        row: Row = {
+        row: Item = {
             "reference": f"INC-{number + 1}",
             "name": chance.choice(SYMPTOMS).format(service).capitalize(),
             "summary": f"Alerts fired for {service}.\n" + "What we saw, and what we did. " * 20,
@@ -322,7 +322,7 @@ class _Generator:
                 moments["Accepted"] = reported - timedelta(minutes=3)
         return {name: min(at, self.until) for name, at in moments.items()}
 
-    def _actor(self, user: Row) -> Row:
+    def _actor(self, user: Item) -> Item:
         kind = self.chance.choices(("user", "api_key", "workflow", "alert"), (85, 5, 5, 5))[0]
         if kind == "user":
             return {"user": self._person(user)}
@@ -331,10 +331,10 @@ class _Generator:
         return {kind: {"id": make_id("workflows", 1), "name": "Automation"}}
 
     @staticmethod
-    def _embedded_role(role: Row) -> Row:
+    def _embedded_role(role: Item) -> Item:
         return role
 
-    def _incident_type(self, number: int) -> Row:
+    def _incident_type(self, number: int) -> Item:
         return {
             "id": make_id("catalog_types", 800 + number),
             "name": TYPES[number],
@@ -347,9 +347,9 @@ class _Generator:
         }
 
     @staticmethod
-    def _measure(number: int, moments: dict[str, datetime]) -> Row:
+    def _measure(number: int, moments: dict[str, datetime]) -> Item:
         name, start, end = DURATIONS[number]
-        measured: Row = {
+        measured: Item = {
             "duration_metric": {"id": make_id("incident_timestamps", 500 + number), "name": name},
             "status": "timestamps_missing",
         }
@@ -363,7 +363,7 @@ class _Generator:
         return measured
 
     @staticmethod
-    def _issue(number: int) -> Row:
+    def _issue(number: int) -> Item:
         return {
             "provider": ("jira", "github", "linear")[number % 3],
             "issue_name": f"OPS-{number + 1}",
@@ -371,20 +371,20 @@ class _Generator:
         }
 
     @staticmethod
-    def _team(name: str) -> Row:
+    def _team(name: str) -> Item:
         return {"id": make_id("catalog_types", 700 + TEAMS.index(name)), "name": name}
 
-    def _field_entries(self, service: str) -> list[Row]:
+    def _field_entries(self, service: str) -> list[Item]:
         chance, definitions = self.chance, self.listed("custom_fields")
 
-        def option(field: int, names: Sequence[str], value: str) -> Row:
+        def option(field: int, names: Sequence[str], value: str) -> Item:
             owner, key = definitions[field]["id"], names.index(value)
             chosen = {"id": f"{owner}-{key}", "custom_field_id": owner}
             return {"value_option": {**chosen, "value": value, "sort_key": key}}
 
         owner = TEAMS[SERVICES.index(service) % len(TEAMS)]
         hit = [owner, *chance.sample([t for t in TEAMS if t != owner], chance.randrange(3))]
-        values: tuple[list[Row], ...] = (
+        values: tuple[list[Item], ...] = (
             [option(0, SERVICES, service)],
             [option(1, TEAMS, team) for team in hit],
             [{"value_numeric": str(chance.randrange(5000))}],
@@ -394,13 +394,13 @@ class _Generator:
         )
         entries = []
         for definition, value in zip(definitions, values, strict=True):
-            custom: Row = {k: definition[k] for k in ("id", "name", "description", "field_type")}
+            custom: Item = {k: definition[k] for k in ("id", "name", "description", "field_type")}
             custom["options"] = []
             shown = value if chance.random() < 0.8 else []
             entries.append({"custom_field": custom, "values": shown})
         return entries
 
-    def _add_updates(self, incident: Row, moments: dict[str, datetime], ending: str) -> None:
+    def _add_updates(self, incident: Item, moments: dict[str, datetime], ending: str) -> None:
         statuses = {status["name"]: status for status in self.listed("incident_statuses")}
         steps = {
             "Reported": "Triage",
@@ -432,7 +432,7 @@ class _Generator:
         for row in self.listed_last("incident_updates", len(told)):
             del row["updated_at"]
 
-    def listed_last(self, resource: str, count: int) -> list[Row]:
+    def listed_last(self, resource: str, count: int) -> list[Item]:
         """Return the newest rows without walking the others."""
         total = len(self.account.rows[resource])
         return [
@@ -441,12 +441,12 @@ class _Generator:
         ]
 
     @staticmethod
-    def _priority(number: int) -> Row:
+    def _priority(number: int) -> Item:
         name = PRIORITIES[number]
         identifier = make_id("severities", 600 + number)
         return {"id": identifier, "name": name, "description": "", "rank": number}
 
-    def _add_tasks(self, incident: Row, at: datetime) -> None:
+    def _add_tasks(self, incident: Item, at: datetime) -> None:
         chance = self.chance
         for resource, count in (("actions", 2), ("follow_ups", 1)):
             for _ in range(count):
@@ -454,7 +454,7 @@ class _Generator:
                     ("completed", "outstanding", "not_doing", "deleted"), (65, 25, 6, 4)
                 )[0]
                 person = chance.choice(self.listed("users"))
-                task: Row = {
+                task: Item = {
                     "incident_id": incident["id"],
                     "description": "Write down what happened, and why",
                     "status": status,

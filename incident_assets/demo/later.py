@@ -8,17 +8,17 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-Row = dict[str, Any]
-Later = Callable[[int, Row], Row]
+Item = dict[str, Any]
+Later = Callable[[int, Item], Item]
 
-CATEGORIES: tuple[Row, ...] = (
+CATEGORIES: tuple[Item, ...] = (
     {"name": "Prevention", "description": "So that it does not happen again"},
     {"name": "Detection", "description": "So that we see it sooner"},
     {"name": "Process"},
 )
 
 
-def add_later_columns(rows: dict[str, dict[str, Row]], teams: list[str]) -> None:
+def add_later_columns(rows: dict[str, dict[str, Item]], teams: list[str]) -> None:
     """Give the rows of all resources their later columns; `teams` are the ids of all teams."""
     later: dict[str, Later] = {
         "incident_roles": lambda number, row: {"required": False},
@@ -33,12 +33,12 @@ def add_later_columns(rows: dict[str, dict[str, Row]], teams: list[str]) -> None
             rows[resource][row["id"]] = row | describe(number, row)
 
 
-def _describe_workflow(number: int, row: Row) -> Row:
+def _describe_workflow(number: int, row: Item) -> Item:
     return {"auto_run_mode": "confirm_before_running" if number % 3 == 2 else "run_automatically"}
 
 
-def _describe_catalog_type(number: int, row: Row, teams: list[str]) -> Row:
-    later: Row = {
+def _describe_catalog_type(number: int, row: Item, teams: list[str]) -> Item:
+    later: Item = {
         "engine_resource_type": f'CatalogEntry["{row["id"]}"]',
         "use_name_as_identifier": number % 2 == 0,
     }
@@ -49,16 +49,16 @@ def _describe_catalog_type(number: int, row: Row, teams: list[str]) -> Row:
     return later
 
 
-def _describe_follow_up(number: int, row: Row) -> Row:
+def _describe_follow_up(number: int, row: Item) -> Item:
     if number % 4 == 3:
         return {}
     rank = number % len(CATEGORIES)
     return {"category": {"id": f"01HFC{rank:021d}", "rank": rank, **CATEGORIES[rank]}}
 
 
-def _describe_incident(number: int, row: Row) -> Row:
+def _describe_incident(number: int, row: Item) -> Item:
     values = [value for entry in row["custom_field_entries"] for value in entry["values"]]
-    later: Row = {
+    later: Item = {
         "team_ids": [v["value_catalog_entry"]["id"] for v in values if "value_catalog_entry" in v],
         "last_activity_at": row["updated_at"],
     }

@@ -4,12 +4,12 @@ Pure functions over rows; HTTP, keys and limits are the server's.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from incident_assets.demo.account import Account, Row
+from incident_assets.demo.account import Account, Item
 
 Query = dict[str, list[str]]
 
@@ -51,7 +51,7 @@ class InvalidRequest(Exception):
 class Selection:
     """Rows in the order they are listed in, and where each id stands."""
 
-    rows: list[Row]
+    rows: list[Item]
     position: dict[str, int]
 
 
@@ -59,7 +59,7 @@ class Selection:
 class Listed:
     """The rows of one page and, where the endpoint paginates, its pagination_meta."""
 
-    rows: list[Row]
+    rows: list[Item]
     meta: dict[str, Any] | None
 
 
@@ -80,25 +80,28 @@ def select_rows(account: Account, path: str, query: Query, sees_private: bool) -
     return build_selection(rows)
 
 
-def build_selection(rows: list[Row]) -> Selection:
+def build_selection(rows: list[Item]) -> Selection:
     """Return these rows as a selection."""
     return Selection(rows, {row["id"]: number for number, row in enumerate(rows)})
 
 
-def group_rows(rows: list[Row], name: str) -> dict[str, list[Row]]:
+def group_rows(rows: list[Item], name: str) -> dict[str, list[Item]]:
     """Return rows by the value of a field, each group in the same order."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[Item]] = {}
     for row in rows:
         groups.setdefault(row[name], []).append(row)
     return groups
 
 
-def cut_page(path: str, selected: Selection, query: Query) -> Listed:
-    """Return the page that the query asks for. Raises InvalidRequest as the API would."""
+def cut_page(path: str, selected: Selection, query: Query, largest: Mapping[str, int]) -> Listed:
+    """Return the page that the query asks for; `largest` page by path, where there are pages.
+
+    Raises InvalidRequest as the API would.
+    """
     rows = selected.rows
-    if path not in LARGEST_PAGE:
+    if path not in largest:
         return Listed(rows, None)
-    size = _read_size(path, query)
+    size = _read_size(path, query, largest[path])
     start = 0
     if after := query.get("after"):
         if after[0] not in selected.position:
@@ -116,7 +119,7 @@ def cut_page(path: str, selected: Selection, query: Query) -> Listed:
     return Listed(page, meta)
 
 
-def _see(account: Account, resource: str, sees_private: bool) -> list[Row]:
+def _see(account: Account, resource: str, sees_private: bool) -> list[Item]:
     rows = list(account.rows[resource].values())
     if sees_private:
         return rows
@@ -124,18 +127,18 @@ def _see(account: Account, resource: str, sees_private: bool) -> list[Row]:
     return [row for row in rows if row["id"] not in hidden and row.get("incident_id") not in hidden]
 
 
-def _read_size(path: str, query: Query) -> int:
-    raw = query.get("page_size", [str(DEFAULT_PAGE)])[0]
-    if not raw.isdigit() or not 1 <= int(raw) <= LARGEST_PAGE[path]:
-        raise InvalidRequest(f"page_size: must be a number from 1 to {LARGEST_PAGE[path]}")
+def _read_size(path: str, query: Query, largest: int) -> int:
+    raw = query.get("page_size", [str(min(DEFAULT_PAGE, largest))])[0]
+    if not raw.isdigit() or not 1 <= int(raw) <= largest:
+        raise InvalidRequest(f"page_size: must be a number from 1 to {largest}")
     return min(int(raw), INCIDENTS_SERVED) if path == "/v2/incidents" else int(raw)
 
 
-def _match(rows: list[Row], query: Query, name: str) -> list[Row]:
+def _match(rows: list[Item], query: Query, name: str) -> list[Item]:
     return [row for row in rows if row.get(name) == query[name][0]] if name in query else rows
 
 
-def _filter_tasks(account: Account, rows: list[Row], query: Query) -> list[Row]:
+def _filter_tasks(account: Account, rows: list[Item], query: Query) -> list[Item]:
     wanted = query.get("incident_mode", ["standard", "retrospective"])
     _require("incident_mode", wanted, TASK_MODES)
     if team := query.get("assignee_team_id"):
@@ -144,7 +147,7 @@ def _filter_tasks(account: Account, rows: list[Row], query: Query) -> list[Row]:
     return _match(rows, query, "incident_id")
 
 
-def _filter_times(rows: list[Row], query: Query) -> list[Row]:
+def _filter_times(rows: list[Item], query: Query) -> list[Item]:
     for parameter, values in query.items():
         name, _, operator = parameter.partition("[")
         if name in TIMES and operator:
@@ -154,13 +157,13 @@ def _filter_times(rows: list[Row], query: Query) -> list[Row]:
     return rows
 
 
-def _filter_users(rows: list[Row], query: Query) -> list[Row]:
+def _filter_users(rows: list[Item], query: Query) -> list[Item]:
     if query.get("include_inactive", ["false"])[0] != "true":
         rows = [row for row in rows if row.get("is_active")]
     return _match(_match(rows, query, "email"), query, "slack_user_id")
 
 
-def _filter_incidents(account: Account, rows: list[Row], query: Query) -> list[Row]:
+def _filter_incidents(account: Account, rows: list[Item], query: Query) -> list[Item]:
     order = query.get("sort_by", ["created_at_newest_first"])[0]
     _require("sort_by", [order], ("created_at_newest_first", "created_at_oldest_first"))
     _require("filter_mode", query.get("filter_mode", ["all"]), ("all", "any"))
@@ -224,7 +227,7 @@ def _lies_in(at: str, operator: str, value: str) -> bool:
     return {"gte": day >= low, "lte": day <= low, "date_range": low <= day <= high}[operator]
 
 
-def _passes(row: Row, name: str, operator: str, values: list[str], ranks: dict[str, int]) -> bool:
+def _passes(row: Item, name: str, operator: str, values: list[str], ranks: dict[str, int]) -> bool:
     if name in TIMES:
         return _lies_in(row[name], operator, values[0])
     found = {

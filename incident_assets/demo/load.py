@@ -62,9 +62,9 @@ def load() -> int:
     """Run the demo and return its exit code; 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
     folder = prepare_folder()
-    log = folder / "sync.log"
+    output_file = folder / "sync.log"
     try:
-        with serve_account(INCIDENTS) as api, log.open("wb") as output:
+        with serve_account(INCIDENTS) as api, output_file.open("wb") as output:
             print(f"The bundled API serves {INCIDENTS:,} incidents at {api.url}")
             environment = build_environment(folder, api)
             options = {"stdout": output, "stderr": output}
@@ -77,8 +77,9 @@ def load() -> int:
         print("\nStopped; `make demo` starts over.")
         return 130
     if process.returncode:
-        print(log.read_text(errors="replace")[-4000:])
-        print(f"\nThe sync failed (exit code {process.returncode}); its whole log is {_show(log)}")
+        print(output_file.read_text(errors="replace")[-4000:])
+        whole = _show(output_file)
+        print(f"\nThe sync failed (exit code {process.returncode}); its whole log is {whole}")
         return 1
     _print_results(Settings(duckdb_path=str(folder / DATABASE)))
     return 0

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from incident_assets.demo.account import Account, Row
+from incident_assets.demo.account import Account, Item
 from incident_assets.demo.listings import (
+    LARGEST_PAGE,
     Query,
     Selection,
     build_selection,
@@ -25,9 +26,14 @@ class Pages:
 
     def __init__(self, account: Account):
         self._account = account
+        self._largest = dict(LARGEST_PAGE)
         self._bodies: dict[tuple[str, str, Calendar, bool], bytes] = {}
         self._selections: dict[tuple[str, str, bool], Selection] = {}
-        self._by_incident: dict[bool, dict[str, list[Row]]] = {}
+        self._by_incident: dict[bool, dict[str, list[Item]]] = {}
+
+    def paginate(self, path: str, page_size: int) -> None:
+        """Cut a list of one's own into pages of at most that size."""
+        self._largest[path] = page_size
 
     def forget(self) -> None:
         """Make everything anew from now on."""
@@ -40,9 +46,9 @@ class Pages:
         key = (path, query, calendar, sees_private)
         if key not in self._bodies:
             asked = parse_qs(query)
-            page = cut_page(path, self._select(path, asked, sees_private), asked)
+            page = cut_page(path, self._select(path, asked, sees_private), asked, self._largest)
             rows = [show_row(row, path, calendar) for row in page.rows]
-            body: Row = {path.rpartition("/")[2]: rows}
+            body: Item = {path.rpartition("/")[2]: rows}
             if page.meta is not None:
                 body["pagination_meta"] = page.meta
             try:

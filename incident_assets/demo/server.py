@@ -7,7 +7,7 @@ Which rows a request gets is decided in `listings`, which paths there are and wh
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from incident_assets.demo.account import Account, Row, make_id
+from incident_assets.demo.account import Account, Item, make_id
 from incident_assets.demo.faults import Answer, Fault, error_body
 from incident_assets.demo.limits import Limits
 from incident_assets.demo.listings import InvalidRequest, Query
@@ -82,6 +82,7 @@ class DemoApi:
         self._prefix = prefix
         self._lock = threading.RLock()
         self._pages = Pages(account)
+        self._added: dict[str, str] = {}
         self._announced: dict[str, dict[str, str]] = {}
         self._stopping = threading.Event()
         self._number = 0
@@ -139,6 +140,15 @@ class DemoApi:
         with self._lock:
             self.calendar, self.gone = calendar, gone
 
+    def open_list(self, path: str, rows: Iterable[Item], page_size: int | None = None) -> None:
+        """Have one more list, named by the end of its path; `page_size` is its largest page."""
+        with self._lock:
+            resource = self._added[path] = path.rpartition("/")[2]
+            self.account.rows[resource] = {row["id"]: row for row in rows}
+            if page_size is not None:
+                self._pages.paginate(path, page_size)
+            self._pages.forget()
+
     def announce(self, path: str, **headers: str) -> None:
         """Send these headers, such as Sunset, with every answer of a path; none ends that."""
         self._announced[path] = headers
@@ -151,11 +161,11 @@ class DemoApi:
         """Remove all faults."""
         self.faults.clear()
 
-    def rows(self, resource: str) -> list[Row]:
+    def rows(self, resource: str) -> list[Item]:
         """Return all rows of a resource, oldest first, whoever may see them."""
         return list(self.account.rows[resource].values())
 
-    def change(self, resource: str, identifier: str, **fields: Any) -> Row:
+    def change(self, resource: str, identifier: str, **fields: Any) -> Item:
         """Set fields of a row (`...` removes one) and, unless given, its updated_at."""
         with self._lock:
             row = dict(self.account.rows[resource][identifier])
@@ -180,7 +190,7 @@ class DemoApi:
             self.account.rows[resource].clear()
             self._pages.forget()
 
-    def add(self, resource: str, row: Row | None = None, **fields: Any) -> Row:
+    def add(self, resource: str, row: Item | None = None, **fields: Any) -> Item:
         """Add a row; without one, a copy of the newest with an id of its own and created now."""
         with self._lock:
             rows = self.account.rows[resource]
@@ -201,7 +211,7 @@ class DemoApi:
         if self._latency:
             time.sleep(self._latency)
         path = path.removeprefix(self._prefix) if path.startswith(self._prefix) else ""
-        resource = PATHS[self.calendar].get(path)
+        resource = PATHS[self.calendar].get(path) or self._added.get(path)
         with self._lock:
             limits, too_many = self._limits.spend(resource, self.retry_after_as_date)
         answer = self._refuse(authorization, too_many) or self._find(path, resource, query)

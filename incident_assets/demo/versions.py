@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import orjson
 
-from incident_assets.demo.account import RESOURCES, Row
+from incident_assets.demo.account import RESOURCES, Item
 from incident_assets.demo.faults import Answer, error_body
 
 Calendar = Literal["before", "now", "2027"]
@@ -51,7 +51,7 @@ CAME_AFTER_AUGUST = {
 WENT_AFTER_AUGUST = {"/v2/schedules": ("current_shifts.layer_id", "next_shifts.layer_id")}
 
 
-def show_row(row: Row, path: str, calendar: Calendar) -> Row:
+def show_row(row: Item, path: str, calendar: Calendar) -> Item:
     """Return a row as this path shows it in this year."""
     others = CAME_AFTER_AUGUST if calendar == "before" else WENT_AFTER_AUGUST
     for name in (*LACKS.get(path, ()), *others.get(path, ())):
@@ -89,7 +89,7 @@ def _leave_out(value: Any, name: str) -> Any:
     return {key: item for key, item in value.items() if key != outer}
 
 
-def _rename_modes(row: Row) -> Row:
+def _rename_modes(row: Item) -> Item:
     """Return a catalog type as v3 shows it: `manual` became `api` and `dashboard` there."""
     schema = row.get("schema")
     if not isinstance(schema, dict) or not isinstance(schema.get("attributes"), list):

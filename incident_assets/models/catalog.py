@@ -30,7 +30,7 @@ SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no table
 CONSTANT = "constant"  # in place of a schema, for a value that the SQL itself states
 
 
-class Source(NamedTuple):
+class ColumnSource(NamedTuple):
     """A column that another one is made from: of a raw table, a model, a setting; or a constant."""
 
     schema: str
@@ -50,7 +50,7 @@ class ModelColumn:
     name: str
     type: str
     description: str
-    sources: frozenset[Source]
+    sources: frozenset[ColumnSource]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def read_models() -> Mapping[str, Model]:
 
 
 @cache
-def find_origins(source: Source) -> frozenset[Source]:
+def find_origins(source: ColumnSource) -> frozenset[ColumnSource]:
     """Return the raw columns, settings and constants a column goes back to, through all models."""
     if source.schema != MODEL_SCHEMA:
         return frozenset({source})
@@ -153,7 +153,7 @@ def _describe(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, st
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
-def _trace(scope: Any, name: str) -> Iterator[Source]:
+def _trace(scope: Any, name: str) -> Iterator[ColumnSource]:
     """Yield the columns that an output column of a SELECT is made from."""
     if scope.set_operation_scopes:
         place = scope.expression.named_selects.index(name)
@@ -168,13 +168,13 @@ def find_projection(select: Any, name: str) -> exp.Expr:
     return next(s for s in select.selects if s.alias_or_name == name)
 
 
-def find_sources(scope: Any, value: exp.Expr) -> Iterator[Source]:
+def find_sources(scope: Any, value: exp.Expr) -> Iterator[ColumnSource]:
     """Yield the columns that a value in a SELECT is made from; a constant, if it is one."""
     if isinstance(value, exp.Literal):
-        yield Source(CONSTANT, "", value.sql("duckdb"))
+        yield ColumnSource(CONSTANT, "", value.sql("duckdb"))
     for column in value.find_all(exp.Column):
         source = scope.sources[column.table]
         if isinstance(source, Scope):
             yield from _trace(source, column.name)
         else:
-            yield Source(source.db, source.name, column.name)
+            yield ColumnSource(source.db, source.name, column.name)

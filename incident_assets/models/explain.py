@@ -17,14 +17,20 @@ from typing import Any
 import duckdb
 
 from incident_assets.api.failures import clean_text
-from incident_assets.models.catalog import MODEL_SCHEMA, Model, Source, find_origins, read_models
+from incident_assets.models.catalog import (
+    MODEL_SCHEMA,
+    ColumnSource,
+    Model,
+    find_origins,
+    read_models,
+)
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.models.tracing import LISTED, is_figure, trace_figure
 from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.sync.terminal import format_table
 from incident_assets.warehouse.file import DatabaseError, open_database
 
-Row = dict[str, Any]
+MartRow = dict[str, Any]
 
 SHOWN = 20  # keys in a message; of weeks, the last
 
@@ -59,7 +65,7 @@ def explain(
     metric: str,
     chosen: Mapping[str, str],
     settings: Settings | None = None,
-) -> tuple[Row, Explanation]:
+) -> tuple[MartRow, Explanation]:
     """Return a mart's row and what is behind one of its figures.
 
     `chosen` has, by key column, what the row is selected by; `settings` are those that the models
@@ -100,7 +106,7 @@ def _name_key(model: Model, column: str) -> str:
 
 def _find_row(
     connection: duckdb.DuckDBPyConnection, model: Model, chosen: Mapping[str, str]
-) -> Row:
+) -> MartRow:
     if extra := chosen.keys() - set(model.grain):
         raise Unknown(
             f"{model.name} is selected by {_list_options(model.grain)} alone, not by "
@@ -132,7 +138,7 @@ def _list_options(columns: Sequence[str]) -> str:
     return ", ".join("--" + column.removesuffix("_id").replace("_", "-") for column in columns)
 
 
-def _matches(row: Row, column: str, name: str, wanted: str) -> bool:
+def _matches(row: MartRow, column: str, name: str, wanted: str) -> bool:
     if isinstance(row[column], date):
         return bool(row[column] == _read_day(column, wanted))
     return wanted.lower() in [str(value).lower() for value in (row[column], row[name])]
@@ -169,12 +175,12 @@ def _open() -> Iterator[duckdb.DuckDBPyConnection]:
         )
 
 
-def write_explanation(mart: str, metric: str, row: Row, explanation: Explanation) -> str:
+def write_explanation(mart: str, metric: str, row: MartRow, explanation: Explanation) -> str:
     """Return what `explain` found as text: definition, SQL, rows, and the figure made of them."""
     model = read_models()[mart]
     column = next(column for column in model.columns if column.name == metric)
     key = ", ".join(clean_text(f"{k} {row[_name_key(model, k)]}") for k in model.grain)
-    origins = sorted(find_origins(Source(MODEL_SCHEMA, mart, metric)))
+    origins = sorted(find_origins(ColumnSource(MODEL_SCHEMA, mart, metric)))
     lines = [f"{mart}.{metric} ({key}) = {row[metric]}\n", f"{column.description}.\n", *model.notes]
     for source in sorted(column.sources):
         if source.schema == MODEL_SCHEMA:

@@ -25,7 +25,7 @@ SHOWN_CATEGORIES = [
     for category in sorted(CATEGORIES, key=lambda category: category.is_over)
     if category.is_counted
 ]
-Row = Mapping[str, Any]
+MartRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def time_stays(stays: pa.Table) -> list[Stay]:
     ]
 
 
-def _read_spread(row: Row, count: str, name: str) -> Spread:
+def _read_spread(row: MartRow, count: str, name: str) -> Spread:
     return Spread(row[count], *(row[f"{name}_{part}"] for part in ("mean", "median", "p90")))
 
 
@@ -183,7 +183,7 @@ def age_follow_ups(ageing: pa.Table) -> tuple[list[str], list[Backlog]]:
     """Return the age buckets, youngest first, and the backlog by priority, most urgent first."""
     rows = ageing.to_pylist()
     buckets = [b for _, b in sorted({(r["age_bucket_order"], r["age_bucket"]) for r in rows})]
-    groups: dict[tuple[bool, int, str], dict[str, Row]] = defaultdict(dict)
+    groups: dict[tuple[bool, int, str], dict[str, MartRow]] = defaultdict(dict)
     for row in rows:
         rank = row["priority_rank"]
         groups[rank is None, rank or 0, row["priority"]][row["age_bucket"]] = row
@@ -199,5 +199,5 @@ def age_follow_ups(ageing: pa.Table) -> tuple[list[str], list[Backlog]]:
     return buckets, [backlog for backlog in backlogs if sum(backlog.open)]
 
 
-def _add(rows: Iterable[Row], column: str) -> Any:
+def _add(rows: Iterable[MartRow], column: str) -> Any:
     return sum(row[column] or 0 for row in rows)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from incident_assets.sync.listing import Listing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EVERY = 5.0  # seconds between two lines of a listing
 REDRAW = 0.2  # seconds between two looks at the terminal
@@ -26,7 +26,7 @@ def log_progress(listings: Iterable[Listing]) -> Iterator[None]:
     def say() -> None:
         for listing in listings:
             if listing.is_going_on:
-                log.info("%s: %s", listing.name, describe_progress(listing))
+                logger.info("%s: %s", listing.name, describe_progress(listing))
 
     with _repeating(say, EVERY):
         yield

@@ -20,7 +20,7 @@ from incident_assets.warehouse.file import DatabaseError, open_database
 
 
 @dataclass(frozen=True)
-class Finding:
+class Readiness:
     """One thing that was checked: `ready` says whether a sync would get past it."""
 
     subject: str
@@ -28,33 +28,33 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for the address, the key, each resource and the database, as they come."""
+def examine(settings: Settings) -> Iterator[Readiness]:
+    """Yield one for the address, the key, each resource and the database, as they come."""
     opt_out()
     key = None
     try:
-        yield Finding("INCIDENT_API_BASE_URL", True, settings.require_base_url())
+        yield Readiness("INCIDENT_API_BASE_URL", True, settings.require_base_url())
         reachable = True
     except SettingError as error:
         reachable = False
-        yield Finding("INCIDENT_API_BASE_URL", False, str(error))
+        yield Readiness("INCIDENT_API_BASE_URL", False, str(error))
     try:
         key = resolve_key()
-        yield Finding("API key", True, f"from {key.origin}")
+        yield Readiness("API key", True, f"from {key.origin}")
     except SettingError as error:
-        yield Finding("API key", False, str(error))
+        yield Readiness("API key", False, str(error))
     if reachable and key is not None:
         identity = read_identity(settings, key)
         whose = "unknown: /v1/identity does not answer (no failure)"
         if identity:
             roles = ", ".join(identity.roles) or "none"
             whose = f"{identity.name} at {identity.dashboard_url}; roles: {roles}"
-        yield Finding("whose key", True, whose)
+        yield Readiness("whose key", True, whose)
         yield from (_try_resource(settings, key, endpoint) for endpoint in ENDPOINTS)
     yield _try_database(settings.database)
 
 
-def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Finding:
+def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Readiness:
     """Ask for a page in the newest way that the API knows."""
     url, missing = settings.require_base_url(), []
     for way in endpoint.ways:
@@ -64,26 +64,26 @@ def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Finding:
         except (RequestException, BadPage) as error:
             failure = describe_failure(error, url, key)
             if not is_missing(error):
-                return Finding(endpoint.name, False, str(failure))
+                return Readiness(endpoint.name, False, str(failure))
             missing.append((way.path, failure))
         else:
-            return Finding(endpoint.name, True, f"readable at {way.path}")
+            return Readiness(endpoint.name, True, f"readable at {way.path}")
     if len(missing) > 1:
         failure = describe_missing(missing, url)
-    return Finding(endpoint.name, False, str(failure))
+    return Readiness(endpoint.name, False, str(failure))
 
 
-def _try_database(path: Path) -> Finding:
+def _try_database(path: Path) -> Readiness:
     if not path.exists():
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         ready = folder.is_dir() and _is_writable(folder)
         detail = "will be made by the first sync" if ready else f"{folder} cannot be written"
-        return Finding("database", ready, f"{path} (INCIDENT_DUCKDB_PATH): {detail}")
+        return Readiness("database", ready, f"{path} (INCIDENT_DUCKDB_PATH): {detail}")
     try:
         with open_database(path, 0, "make check"):
-            return Finding("database", True, f"{path} can be written")
+            return Readiness("database", True, f"{path} can be written")
     except DatabaseError as error:
-        return Finding("database", False, str(error))
+        return Readiness("database", False, str(error))
 
 
 def _is_writable(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.key import resolve_key
 from incident_assets.api.session import read_identity
 from incident_assets.settings import Settings
@@ -127,8 +127,9 @@ def open_sync(
     changes: bool = False,
     full_refresh: bool = False,
     watch: Watch = log_progress,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Iterator[Sync]:
-    """Set up a sync of these resources and clean up after it.
+    """Set up a sync of these resources, which are rows of `endpoints`, and clean up after it.
 
     With `changes`, what can be asked for by changes is, where enough is known of earlier syncs.
     With `full_refresh`, the tables are built anew beside the old ones. `watch` is entered with the
@@ -151,7 +152,7 @@ def open_sync(
         _dlt_settings(),
         _choose_schema(connection, full_refresh) as schema,
     ):
-        wanted = [endpoint for endpoint in ENDPOINTS if endpoint.name in set(names)]
+        wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
         listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
@@ -223,15 +224,17 @@ def run_sync(
     changes: bool = False,
     full_refresh: bool = False,
     watch: Watch = log_progress,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> list[Outcome]:
     """Sync these resources without Dagster and return the outcomes.
 
     Raises as `open_sync` does, and DatabaseBusy.
     """
-    run_id = f"pid-{os.getpid()}"
+    run_id, path = f"pid-{os.getpid()}", settings.database
+    options = (changes, full_refresh, watch, endpoints)
     with (
-        open_database(settings.database, settings.lock_timeout, f"sync {run_id}") as connection,
-        open_sync(connection, settings, names, run_id, changes, full_refresh, watch) as sync,
+        open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
+        open_sync(connection, settings, names, run_id, *options) as sync,
     ):
         sync.fetch()
         sync.pipeline.run(sync.decide(), loader_file_format="parquet")

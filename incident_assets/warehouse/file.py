@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two tries
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
@@ -45,7 +45,9 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path))
+            logger.info(
+                "waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path)
+            )
             lock.acquire(timeout=timeout, poll_interval=POLL)
     except Timeout:
         raise DatabaseBusy(
@@ -99,7 +101,7 @@ def connect_database(
                     f"{read_first_line(error)}"
                 ) from None
             if not waited:
-                log.info("waiting up to %g s for %s: %s", timeout, path, read_first_line(error))
+                logger.info("waiting up to %g s for %s: %s", timeout, path, read_first_line(error))
             waited = True
             time.sleep(POLL)
         else:
@@ -141,7 +143,8 @@ def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether a table is there; asking the catalog itself takes ten times as long."""
     try:
         connection.execute(f"SELECT 1 FROM {table} LIMIT 0")
-    except duckdb.CatalogException:
+    # Where there is no such table, DuckDB looks for a Python variable of its name.
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
         return False
     return True
 

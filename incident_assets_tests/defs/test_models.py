@@ -116,8 +116,8 @@ def test_a_model_of_a_table_that_was_never_selected_is_skipped_and_says_why(
     result = build()
     assert result.success
     assert set(materialised(result)) == MODELS - OF_UPDATES - MARTS
-    log = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert "skipped, since nothing is there yet: incident_api.incident_updates" in log
+    messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert "skipped, since nothing is there yet: incident_api.incident_updates" in messages
     # Alone too, where nothing before it in the run is skipped.
     result = build("mart_incident_weekly")
     assert result.success and not materialised(result)

@@ -8,8 +8,8 @@ from incident_assets.models.catalog import (
     CONSTANT,
     MODEL_SCHEMA,
     SETTING_SCHEMA,
+    ColumnSource,
     Model,
-    Source,
     find_origins,
     read_models,
 )
@@ -32,7 +32,7 @@ def test_the_models_are_there() -> None:
 @pytest.mark.parametrize("model", read_models().values(), ids=lambda model: model.name)
 def test_every_column_goes_back_to_a_raw_column_or_a_stated_constant(model: Model) -> None:
     for column in model.columns:
-        origins = find_origins(Source(MODEL_SCHEMA, model.name, column.name))
+        origins = find_origins(ColumnSource(MODEL_SCHEMA, model.name, column.name))
         assert origins, column.name
         for origin in origins:
             if origin.schema == RAW_SCHEMA:
@@ -48,7 +48,7 @@ def test_every_column_goes_back_to_a_raw_column_or_a_stated_constant(model: Mode
 
 
 def test_lineage_of_a_metric_ends_at_the_fields_of_the_api() -> None:
-    origins = find_origins(Source(MODEL_SCHEMA, "mart_incident_weekly", "mtta_median"))
+    origins = find_origins(ColumnSource(MODEL_SCHEMA, "mart_incident_weekly", "mtta_median"))
     assert {f"{origin.table}.{origin.column}" for origin in origins} == {
         "incidents.incident_timestamp_values",
         "incident_updates.created_at",
