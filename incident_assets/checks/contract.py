@@ -4,6 +4,7 @@ Nothing found here loses data; it says that the API, or somebody with the databa
 something that reports may rely on.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import duckdb
@@ -29,67 +30,79 @@ DUCKDB_TYPES: dict[ColumnType, str] = {
 }
 
 
+# What is found, how often, and a query for it where rows have it.
+Deviation = tuple[str, int, str | None]
+
+
 def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Finding:
-    """Name what is new, gone, retyped or rescued, and values never seen before."""
+    """Name what is new, gone, retyped or rescued, values never seen before, and paths that end."""
     if not has_loaded(connection, endpoint):
         return NEVER_LOADED
-    table = f"{RAW_SCHEMA}.{endpoint.name}"
-    live = f"FROM {table} WHERE _deleted_at IS NULL"
-    found: dict[str, int] = {}
-    samples: dict[str, list[str]] = {}
-    queries: dict[str, str] = {}
-
     answered, ending = _read_answer(connection, endpoint)
-    found |= dict.fromkeys(ending, 1)
+    table = f"{RAW_SCHEMA}.{endpoint.name}"
     types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
-    for name in sorted(types.keys() - pinned):
-        found[f"new: {name}"] = 1
-    for name in sorted(pinned.keys() - types):
-        found[f"gone: {name}"] = 1
-    retyped = [name for name in pinned.keys() & types if types[name] != pinned[name]]
-    for name in sorted(retyped):
-        found[f"retyped: {name} is {types[name]}"] = 1
-
+    deviations: list[Deviation] = [(text, 1, None) for text in ending]
+    deviations += _compare_columns(types, pinned)
     if {"_rescued", "_deleted_at"} <= types.keys():
+        live = f"FROM {table} WHERE _deleted_at IS NULL"
         here = [c.name for c in endpoint.columns if c.name in types]
-        counted = ", ".join(f'count("{name}")' for name in here)
-        total, *filled = connection.execute(f"SELECT count(*), {counted} {live}").fetchone() or (0,)
-        rescued = dict(
-            connection.execute(
-                f"SELECT name, count(*) FROM (SELECT unnest(json_keys(_rescued)) AS name {live} "
-                "AND _rescued IS NOT NULL) GROUP BY name"
-            ).fetchall()
-        )
-        for name, count in sorted(rescued.items()):
-            found[f"rescued: {name}"] = count
-            queries[f"rescued: {name}"] = (
-                f"SELECT id {live} AND list_contains(json_keys(_rescued), '{_escape(name)}')"
-            )
-        for name, count in zip(here, filled, strict=True):
-            may_lack = {*endpoint.optional, *answered.lacks, *rescued}
-            if total and not count and name not in may_lack:
-                found[f"gone: {name}"] = total
-                queries[f"gone: {name}"] = f'SELECT id {live} AND "{name}" IS NULL'
-        for path, values in endpoint.enums.items():
-            if path.partition(".")[0] in types:
-                known = ", ".join(f"'{value}'" for value in values)
-                sql = f"SELECT id, {read_path(path)} AS value {live} AND value NOT IN ({known})"
-                for value, count in connection.execute(
-                    f"SELECT value, count(*) FROM ({sql}) GROUP BY value ORDER BY value"
-                ).fetchall():
-                    found[f"new value of {path}: {_shorten(value)}"] = count
-                    queries[f"new value of {path}: {_shorten(value)}"] = sql
-    for name, sql in queries.items():
+        deviations += _find_gaps(connection, live, here, {*endpoint.optional, *answered.lacks})
+        enums = {x: v for x, v in endpoint.enums.items() if x.partition(".")[0] in types}
+        deviations += _find_new_values(connection, live, enums)
+    queries = {text: sql for text, _, sql in deviations if sql}
+    samples = {}
+    for text, sql in queries.items():
         ids = connection.execute(f"SELECT min(id, {SAMPLE}) FROM ({sql})").fetchone()
-        samples[name] = list((ids and ids[0]) or ())
+        samples[text] = list((ids and ids[0]) or ())
     return Finding(
-        passed=not found,
-        description="; ".join(found) or f"{len(pinned)} columns as known",
-        counts=found,
+        passed=not deviations,
+        description="; ".join(text for text, _, _ in deviations)
+        or f"{len(pinned)} columns as known",
+        counts={text: count for text, count, _ in deviations},
         samples=samples,
         sql=queries,
     )
+
+
+def _compare_columns(types: Mapping[str, str], pinned: Mapping[str, str]) -> Iterator[Deviation]:
+    yield from ((f"new: {name}", 1, None) for name in sorted(types.keys() - pinned))
+    yield from ((f"gone: {name}", 1, None) for name in sorted(pinned.keys() - types))
+    for name in sorted(pinned.keys() & types):
+        if types[name] != pinned[name]:
+            yield f"retyped: {name} is {types[name]}", 1, None
+
+
+def _find_gaps(
+    connection: duckdb.DuckDBPyConnection, live: str, columns: Sequence[str], may_lack: set[str]
+) -> Iterator[Deviation]:
+    """Yield values that could not stand in their column, and columns that no row has."""
+    counted = ", ".join(f'count("{name}")' for name in columns)
+    total, *filled = connection.execute(f"SELECT count(*), {counted} {live}").fetchone() or (0,)
+    rescued = dict(
+        connection.execute(
+            f"SELECT name, count(*) FROM (SELECT unnest(json_keys(_rescued)) AS name {live} "
+            "AND _rescued IS NOT NULL) GROUP BY name"
+        ).fetchall()
+    )
+    for name, count in sorted(rescued.items()):
+        has_it = f"list_contains(json_keys(_rescued), '{_escape(name)}')"
+        yield f"rescued: {name}", count, f"SELECT id {live} AND {has_it}"
+    for name, count in zip(columns, filled, strict=True):
+        if total and not count and name not in may_lack | rescued.keys():
+            yield f"gone: {name}", total, f'SELECT id {live} AND "{name}" IS NULL'
+
+
+def _find_new_values(
+    connection: duckdb.DuckDBPyConnection, live: str, enums: Mapping[str, Sequence[str]]
+) -> Iterator[Deviation]:
+    for path, values in enums.items():
+        known = ", ".join(f"'{value}'" for value in values)
+        sql = f"SELECT id, {read_path(path)} AS value {live} AND value NOT IN ({known})"
+        for value, count in connection.execute(
+            f"SELECT value, count(*) FROM ({sql}) GROUP BY value ORDER BY value"
+        ).fetchall():
+            yield f"new value of {path}: {_shorten(value)}", count, sql
 
 
 def _read_answer(

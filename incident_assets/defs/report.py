@@ -12,7 +12,7 @@ import pyarrow as pa
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.models.catalog import MODEL_SCHEMA
 from incident_assets.settings import read_settings
-from incident_assets.warehouse.file import DatabaseError, make_private_folder, read_first_line
+from incident_assets.warehouse.file import DatabaseError, read_first_line, replace_file
 
 MARTS = {
     "weekly": "mart_incident_weekly",
@@ -48,14 +48,13 @@ def build_report_asset() -> dg.AssetsDefinition:
         ageing: pa.Table,
     ) -> dg.MaterializeResult[Any]:
         # Late, so that the definitions load without what draws.
-        from incident_assets.report.build import Marts, build_report, save_page
+        from incident_assets.report.build import Marts, build_report
 
         report = build_report(Marts(weekly, trend, stays, load, ageing), datetime.now(UTC))
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:
-                make_private_folder(path.parent)
-                size = save_page(report.html, path)
+                size = replace_file(path, lambda fresh: fresh.write_text(report.html, "utf-8"))
             except OSError as error:
                 raise DatabaseError(
                     f"cannot write {path} (INCIDENT_REPORT_PATH): {read_first_line(error)}. Make "

@@ -4,12 +4,9 @@ What the sections say is in `sections`; how the page is written, in `page`.
 """
 
 import base64
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -91,24 +88,3 @@ def _draw(section: Section) -> tuple[dict[str, str], str]:
     plots = {n: draw_svg(f, f"{section.key}-{n}", section.title) for n, f in drawn.items()}
     data = base64.b64encode(draw_png(drawn["desk"])).decode()
     return plots, f"{text}\n\n![{section.title}](data:image/png;base64,{data})"
-
-
-def save_page(html: str, path: Path) -> int:
-    """Put the page in place at once, for its owner alone, and return its bytes.
-
-    Raises OSError; then the page of before stays.
-    """
-    fresh = path.with_name(f".{path.name}.writing")
-    fresh.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(html)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    return path.stat().st_size

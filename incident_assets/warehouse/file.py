@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,38 @@ def make_private_folder(path: Path) -> None:
     """Make a folder that only its owner can enter; one that exists is left as it is."""
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def replace_file(target: Path, write: Callable[[Path], object], mode: int = 0o600) -> int:
+    """Put a file in place at once that `write` fills, for its owner alone; return its bytes.
+
+    Raises OSError; then the file of before stays.
+    """
+    make_private_folder(target.parent)
+    # In the target's folder, since only there a rename is atomic; a dead run's is overwritten.
+    fresh = target.with_name(f".{target.name}.fresh")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        write(fresh)
+        _sync_to_disk(fresh)
+        fresh.chmod(mode)
+        fresh.replace(target)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # some file systems cannot; the rename itself has happened
+        _sync_to_disk(target.parent)
+    return target.stat().st_size
+
+
+def _sync_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _unusable(path: Path, error: Exception) -> DatabaseError:

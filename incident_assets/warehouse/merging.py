@@ -68,7 +68,8 @@ def _read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[st
     """Return the types of a table's columns by name; none where it is not there."""
     try:
         rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-    except duckdb.CatalogException:
+    # Where there is no such table, DuckDB looks for a Python variable of its name.
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
         return {}
     return {row[0]: row[1] for row in rows}
 

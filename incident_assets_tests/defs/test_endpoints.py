@@ -107,7 +107,12 @@ def test_rows_from_outside_go_through_the_job_of_their_group(
     for name, gone in (("teams", "team-30"), ("runbooks", "book-0")):
         rows = read_table(name).values()
         assert [row["id"] for row in rows if row["_deleted_at"]] == [gone]
-    assert read_checks(result, "teams") == {"contract": False, "integrity": False, "volume": True}
+    assert read_checks(result, "teams") == {
+        "contract": False,
+        "integrity": False,
+        "loaded": True,
+        "volume": True,
+    }
     assert read_checks(result, "runbooks") == dict.fromkeys(AFTER_LOAD, True)
     fresh = execute("check_freshness", endpoints=own)
     assert read_checks(fresh, "teams") == read_checks(fresh, "runbooks") == {"freshness": True}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from incident_assets.report.build import Report, build_report, save_page
+from incident_assets.report.build import Report, build_report
 from incident_assets.report.numbers import (
     NO_SPREAD,
     count_incidents,
@@ -19,6 +19,7 @@ from incident_assets.report.numbers import (
     list_weeks,
 )
 from incident_assets.report.words import cut, say_change, say_duration
+from incident_assets.warehouse.file import replace_file
 from incident_assets_tests.report.marts import AS_OF, HOSTILE, describe, make_busy_marts, make_marts
 from incident_assets_tests.report.reading import Page
 
@@ -177,7 +178,7 @@ def test_texts_are_cut_to_columns(text: str, cut_text: str) -> None:
 
 def test_a_failed_write_keeps_the_page_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path("report.html")
-    assert save_page("old é", page) == 6
+    assert replace_file(page, lambda fresh: fresh.write_text("old é", "utf-8")) == 6
     assert page.stat().st_mode & 0o777 == 0o600
 
     def fail(_: int) -> None:
@@ -185,9 +186,9 @@ def test_a_failed_write_keeps_the_page_of_before(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_page("new", page)
+        replace_file(page, lambda fresh: fresh.write_text("new", "utf-8"))
     assert page.read_text() == "old é"
-    assert list(Path().glob(".*writing")) == []
+    assert list(Path().glob(".*fresh")) == []
 
 
 def test_nothing_is_left_in_home_and_definitions_stay_light() -> None:

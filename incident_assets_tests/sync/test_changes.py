@@ -439,6 +439,56 @@ def test_a_full_refresh_of_a_new_database_is_a_full_sync(
     assert_same_as_upstream(api)
 
 
+def test_tasks_are_asked_for_from_minutes_before_their_watermark(
+    api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    (newest,) = read_rows("SELECT max(updated_at) AS at FROM incident_api.actions")
+    api.reset_log()
+    assert sync_changes()["actions"].listing == "changes"
+    asked = [x.query for x in api.requests if x.path == "/v3/actions"]
+    assert [query.get("incident_mode") for query in asked] == [
+        None,
+        ["test"],
+        ["tutorial"],
+        ["stream"],
+    ]
+    since = {datetime.fromisoformat(query["updated_at[gte]"][0]) for query in asked}
+    assert since == {newest["at"] - timedelta(minutes=10)}
+
+
+@pytest.mark.parametrize("nth", [1, 4])
+def test_a_walk_of_tasks_that_fails_in_any_mode_leaves_the_watermark(
+    nth: int, api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    changed = api.rows("actions")[0]["id"]
+    api.change("actions", changed, description="Changed")
+    api.inject(Fault(status(403), path="/v3/actions", nth=nth))
+    assert sync_changes()["actions"].failure
+    api.heal()
+    # So much later that only the old watermark reaches back to it.
+    for task in api.rows("actions")[1:3]:
+        api.change("actions", task["id"], updated_at="2030-01-01T00:00:00Z")
+    sync_changes()
+    assert read_table("actions")[changed]["description"] == "Changed"
+
+
+def test_what_moves_no_time_of_a_task_and_deletions_are_seen_in_full(
+    api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    sync_changes(*NAMES, changes=False)
+    renamed, gone = (row for row in api.rows("follow_ups")[:2])
+    api.change("follow_ups", renamed["id"], updated_at=renamed["updated_at"], labels=["other"])
+    api.remove("follow_ups", gone["id"])
+    assert sync_changes()["follow_ups"].changed == 0
+    assert read_table("follow_ups")[gone["id"]]["_deleted_at"] is None
+    outcome = sync_changes(changes=False)["follow_ups"]
+    assert (outcome.listing, outcome.changed, outcome.deleted) == ("full", 1, 1)
+    api.turn_to("before")
+    assert sync_changes()["follow_ups"].listing == "full"
+    api.turn_to("now")
+    assert sync_changes()["follow_ups"].listing == "changes"
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
