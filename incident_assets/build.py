@@ -15,8 +15,9 @@ from incident_assets.api.outside import extend_table
 from incident_assets.defs.alerts import build_alerts
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.checks import build_resource_checks
-from incident_assets.defs.duckdb import DuckDBIOManager, DuckDBResource
+from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.defs.ingestion import build_ingestion
+from incident_assets.defs.io_manager import DuckDBIOManager
 from incident_assets.defs.jobs import build_jobs
 from incident_assets.defs.models import build_models
 from incident_assets.defs.outcome import build_outcome_check

@@ -1,8 +1,6 @@
 """Materialisation through Dagster: events, subsets, failures, and assets built on raw tables."""
 
-import importlib
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
@@ -21,8 +19,6 @@ from incident_assets_tests.conftest import (
     run_command,
 )
 
-# pandas is in one of CI's environments only: see pyproject.toml.
-LIBRARIES = [name for name in ("pyarrow", "polars", "pandas") if find_spec(name)]
 Execute = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -115,26 +111,6 @@ def test_a_subset_requests_itself_alone_and_raises_without_the_check(
     assert {r.resource for r in api.requests if r.resource} == {"users"}
     api.forbid("users")
     assert not run("users").success
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_frames_of_every_library_go_through_the_io_manager(library: str, execute: Execute) -> None:
-    module = importlib.import_module(library)
-    kind = module.Table if library == "pyarrow" else module.DataFrame
-
-    @dg.asset(
-        key_prefix="mine",
-        ins={"it": dg.AssetIn(["incident_api", "users"], metadata={"columns": ["id", "name"]})},
-    )
-    def people(it: kind) -> kind:  # type: ignore[valid-type]
-        assert isinstance(it, kind)
-        return it
-
-    result = execute(assets=[people])
-    assert result.success
-    rows = read_rows("SELECT * FROM mine.people")
-    assert len(rows) == materialised(result)["users"]["dagster/row_count"]
-    assert set(rows[0]) == {"id", "name"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from incident_assets.build import build_definitions
-from incident_assets.defs.duckdb import DuckDBIOManager, DuckDBResource
+from incident_assets.defs.duckdb import DuckDBResource
+from incident_assets.defs.io_manager import DuckDBIOManager
 from incident_assets.defs.report import MARTS, MODEL_SCHEMA, build_report_asset
 from incident_assets.report.build import Marts
 from incident_assets_tests.report.marts import make_busy_marts, make_marts
