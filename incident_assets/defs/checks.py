@@ -74,11 +74,11 @@ def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBP
         yield None
         return
     if not selected <= SCHEDULED:
-        with duckdb.get_connection() as connection:
+        with duckdb.open_cursor() as connection:
             yield connection
         return
     try:
-        with duckdb.get_connection(min(PATIENCE, settings.lock_timeout)) as connection:
+        with duckdb.open_cursor(min(PATIENCE, settings.lock_timeout)) as connection:
             yield connection
     except DatabaseBusy:
         if not settings.published_copy.exists():

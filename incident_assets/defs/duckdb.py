@@ -75,12 +75,22 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
             yield held
 
     @contextmanager
-    def get_connection(self, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a cursor of the run's connection, with a transaction of its own.
 
         What the block leaves open is rolled back, and settings that it changed are set back. Raises
-        DatabaseBusy, naming the holder, after `timeout` seconds (unset, `lock_timeout`), and
-        DatabaseError if the file is no database or cannot be opened.
+        DatabaseBusy, naming the holder, after `lock_timeout` seconds, and DatabaseError if the file
+        is no database or cannot be opened.
+        """
+        patience = self.apply_to(read_settings()).lock_timeout
+        with self.hold() as held, held.session(patience) as cursor:
+            yield cursor
+
+    @contextmanager
+    def open_cursor(self, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor as `get_connection` does, to a step of ours, which changes no setting.
+
+        It waits `timeout` seconds for a database in use; unset, `lock_timeout`.
         """
         patience = self.apply_to(read_settings()).lock_timeout if timeout is None else timeout
         with self.hold() as held, held.cursor(patience) as cursor:

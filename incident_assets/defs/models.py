@@ -63,7 +63,7 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         begun = time.monotonic()
-        with explain_errors(), duckdb.get_connection() as connection:
+        with explain_errors(), duckdb.open_cursor() as connection:
             if missing := find_missing(connection, model):
                 context.log.warning("skipped, since nothing is there yet: %s", ", ".join(missing))
                 return

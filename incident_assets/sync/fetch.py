@@ -8,14 +8,14 @@ tables is decided in `plan`.
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import dlt
-from dlt.extract import DltResource
+from dlt.extract import DltResource, DltSource
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 from requests import Response
@@ -95,8 +95,11 @@ class Fetcher:
 
         A request that fails gives its listing up; anything else is raised, such as a full disk.
         """
+        source = self._build_source(plan.first)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            walks = {x.name: pool.submit(self.fetch, x) for x in plan.first}
+            walks = {
+                x.name: pool.submit(self.fetch, x, source.resources[x.name]) for x in plan.first
+            }
             if plan.last is not None:
                 walks[plan.decisive].result()
                 plan.choose_updates()
@@ -108,12 +111,15 @@ class Fetcher:
             for listing in listings:
                 listing.failure = describe_wrong_address(self._url)
 
-    def fetch(self, listing: Listing) -> None:
-        """Walk a listing to its end, in the newest way that the API knows, or give it up."""
+    def fetch(self, listing: Listing, newest: DltResource | None = None) -> None:
+        """Walk a listing to its end, in the newest way that the API knows, or give it up.
+
+        `newest` is the resource that asks in the newest way; without one, it is made.
+        """
         for way in listing.endpoint.ways:
             listing.ask(way, listing.since, listing.incidents)
             try:
-                self._walk(listing)
+                self._walk(listing, newest if way is listing.endpoint.newest else None)
                 listing.spool.end()
                 listing.is_whole = True
                 break
@@ -136,42 +142,60 @@ class Fetcher:
             listing.spool.discard()  # on a full disk open files take room
         logger.warning("%s: %s", listing.name, listing.failure)
 
-    def _walk(self, listing: Listing) -> None:
+    def _walk(self, listing: Listing, resource: DltResource | None) -> None:
         if listing.incidents is None:
-            self._iterate(listing, None)
+            _iterate(resource or self._build_source([listing]).resources[listing.name])
             return
         shares = [listing.incidents[start::WALKS_AT_ONCE] for start in range(WALKS_AT_ONCE)]
+        sources = [self._build_source([listing], share) for share in shares if share]
         with ThreadPoolExecutor(WALKS_AT_ONCE) as pool:
-            for walk in [pool.submit(self._iterate, listing, x) for x in shares if x]:
+            for walk in [pool.submit(_iterate, x.resources[listing.name]) for x in sources]:
                 walk.result()
 
-    def _iterate(self, listing: Listing, incidents: Sequence[str] | None) -> None:
-        for _ in self._build_resource(listing, incidents):
-            pass  # each page is taken by the resource's last step
-
-    def _build_resource(self, listing: Listing, incidents: Sequence[str] | None) -> DltResource:
-        """Return the rest_api resource of a listing; with incidents, of their rows alone."""
-        reader = PageReader(listing.endpoint, listing.way)
-
-        def judge(response: Response) -> None:
-            reader.judge(response)
-
-        def take(items: Any, meta: Any = None) -> None:
-            response = items.response
-            listing.take(response.page, _name_walk(response.request.url))
-
-        way = replace(listing.way, params={**listing.way.params, **listing.filters})
-        config = build_config([replace(listing.endpoint, ways=(way,))], self._url, self._key)
+    def _build_source(
+        self, listings: Sequence[Listing], incidents: Sequence[str] | None = None
+    ) -> DltSource:
+        """Return the rest_api source of these listings; with incidents, of their rows alone."""
+        asked = (
+            replace(x.endpoint, ways=(replace(x.way, params={**x.way.params, **x.filters}),))
+            for x in listings
+        )
+        config = build_config(asked, self._url, self._key)
         config["client"]["session"] = self._session
-        endpoint = config["resources"][0]["endpoint"]
-        endpoint["response_actions"] = [judge]
+        for listing, resource in zip(listings, config["resources"], strict=True):
+            resource["endpoint"]["response_actions"] = [_judge_pages(listing)]
         if incidents is not None:
+            endpoint = config["resources"][0]["endpoint"]
             endpoint["params"]["incident_id"] = f"{{resources.{PARENT}.id}}"
             page = [{"id": incident} for incident in incidents]
             config["resources"].insert(0, dlt.resource([page], name=PARENT))
         with self._building:
             source = rest_api_source(cast(RESTAPIConfig, config))
-            return source.resources[listing.name].add_step(take)
+            for listing in listings:
+                source.resources[listing.name].add_step(_take_pages(listing))
+        return source
+
+
+def _judge_pages(listing: Listing) -> Callable[[Response], None]:
+    reader = PageReader(listing.endpoint, listing.way)
+
+    def judge(response: Response) -> None:
+        reader.judge(response)
+
+    return judge
+
+
+def _take_pages(listing: Listing) -> Callable[[Any, Any], None]:
+    def take(items: Any, meta: Any = None) -> None:
+        response = items.response
+        listing.take(response.page, _name_walk(response.request.url))
+
+    return take
+
+
+def _iterate(resource: DltResource) -> None:
+    for _ in resource:
+        pass  # each page is taken by the resource's last step
 
 
 def _name_walk(url: str) -> str:

@@ -210,6 +210,7 @@ def _drop_refresh(connection: duckdb.DuckDBPyConnection) -> None:
 def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
+        "extract.futures_poll_interval": 0.001,  # seconds; what is fetched has no futures
         "load.workers": 4,  # more would only hold more in memory at once
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice

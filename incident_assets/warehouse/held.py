@@ -32,15 +32,13 @@ class HeldDatabase:
         self._lock = ExitStack()
         self._is_locked = False
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._settings: set[tuple[str, str]] = set()
 
     @contextmanager
     def cursor(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a cursor with a transaction of its own, and undo what the block leaves open.
+        """Give a cursor with a transaction of its own, rolled back where the block leaves it open.
 
-        An open transaction is rolled back, and settings that were changed are set back. Raises
-        DatabaseBusy if others keep the database for longer than `timeout` seconds, and
-        DatabaseError if it cannot be opened.
+        For steps of ours, which change no setting. Raises DatabaseBusy if others keep the database
+        for longer than `timeout` seconds, and DatabaseError if it cannot be opened.
         """
         cursor = self._open(timeout).cursor()
         try:
@@ -48,8 +46,21 @@ class HeldDatabase:
         finally:
             with suppress(duckdb.TransactionException):  # none is open
                 cursor.rollback()
-            self._restore_settings(cursor)
             cursor.close()
+
+    @contextmanager
+    def session(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor as `cursor` does, and set back the settings that the block has changed."""
+        with self.cursor(timeout) as cursor:
+            before = _read_settings(cursor)
+            try:
+                yield cursor
+            finally:
+                with suppress(duckdb.TransactionException):
+                    cursor.rollback()
+                for name, value in before - _read_settings(cursor):
+                    with suppress(duckdb.Error):  # some follow from others
+                        cursor.execute(f"SET GLOBAL {name} = '{value}'")
 
     @contextmanager
     def released(self, timeout: float) -> Iterator[Path]:
@@ -70,7 +81,6 @@ class HeldDatabase:
         if self._connection is None:
             self._take_lock(timeout)
             self._connection = connect_database(self.path, timeout, config=self._config)
-            self._settings = _read_settings(self._connection)
         return self._connection
 
     def _take_lock(self, timeout: float) -> None:
@@ -82,12 +92,6 @@ class HeldDatabase:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-    def _restore_settings(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        now = _read_settings(cursor)
-        for name, value in self._settings - now:
-            with suppress(duckdb.Error):  # some follow from others
-                cursor.execute(f"SET GLOBAL {name} = '{value}'")
 
 
 @contextmanager
