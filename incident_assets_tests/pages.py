@@ -40,6 +40,11 @@ Every raw table has these four checks. `freshness` runs every fifteen minutes in
 after each load, in the sync jobs. Any of them can be run alone from the Checks tab of an asset.
 Each result carries counts, the ids of a few rows, and SQL that lists them all.
 
+The sync itself yields one more, `loaded`: whether it could read all of the resource, and if not,
+why and what to do. It is there for each resource that a sync selects, also where nothing was
+materialised; the table keeps what it had. `every_resource_loaded` on `incident_sync/log` puts the
+reasons together and ends the run as failed.
+
 Every model has the check `grain`: its key is never empty and never there twice. It is made before
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
 it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.

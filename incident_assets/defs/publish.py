@@ -1,6 +1,6 @@
 """The published copy as an asset: after each sync, last, whatever was skipped before it.
 
-How the copy is made is in `source.publishing`.
+How the copy is made is in `warehouse.publishing`.
 """
 
 import time
