@@ -127,20 +127,20 @@ class Fetcher:
                 cause = find_request_error(error)
                 if cause is None:
                     raise
-            listing.failure = describe_failure(cause, self._url, self._key)
+            failure = describe_failure(cause, self._url, self._key)
             if listing.pages or not is_missing(cause):
                 break
-            listing.missing.append((way.path, listing.failure))
+            listing.missing.append((way.path, failure))
         listing.ended = time.monotonic()
         listing.seconds = listing.ended - (listing.traffic.started or listing.ended)
         if listing.is_whole:
-            listing.failure = None
             return
         if len(listing.missing) > 1 and listing.is_missing:
-            listing.failure = describe_missing(listing.missing, self._url)
+            failure = describe_missing(listing.missing, self._url)
+        listing.failure = failure
         if listing.pages:
             listing.spool.discard()  # on a full disk open files take room
-        logger.warning("%s: %s", listing.name, listing.failure)
+        logger.warning("%s: %s", listing.name, failure)
 
     def _walk(self, listing: Listing, resource: DltResource | None) -> None:
         if listing.incidents is None:
