@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import duckdb
 
-from incident_assets.api.endpoints import LOADER_COLUMNS, ColumnType, Endpoint, Way
+from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint, Way
 from incident_assets.checks.finding import (
     NEVER_LOADED,
     SAMPLE,
@@ -18,17 +18,8 @@ from incident_assets.checks.finding import (
     read_path,
 )
 from incident_assets.sync.log import LOG_TABLE
+from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.schemas import RAW_SCHEMA
-
-DUCKDB_TYPES: dict[ColumnType, str] = {
-    "text": "VARCHAR",
-    "bigint": "BIGINT",
-    "double": "DOUBLE",
-    "bool": "BOOLEAN",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-    "json": "JSON",
-}
-
 
 # What is found, how often, and a query for it where rows have it.
 Deviation = tuple[str, int, str | None]

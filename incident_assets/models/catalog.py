@@ -20,9 +20,9 @@ from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
-from incident_assets.checks.contract import DUCKDB_TYPES
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.settings import Settings
+from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"

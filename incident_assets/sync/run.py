@@ -29,6 +29,7 @@ from incident_assets.sync.memory import bound_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.telemetry import opt_out
+from incident_assets.warehouse.columns import pin_columns
 from incident_assets.warehouse.file import explain_storage_failures, has_table, open_database
 from incident_assets.warehouse.merging import (
     compact_table,
@@ -154,6 +155,7 @@ def open_sync(
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
         listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
+        pin_columns(connection, RAW_SCHEMA, wanted)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
+from incident_assets.warehouse.columns import read_columns
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
@@ -34,9 +35,9 @@ def write_changed(
     its columns but the `uncompared`; one that is marked as deleted is different. Values of the
     columns `keep` come from the table `kept_in`.
     """
-    known = _read_columns(connection, kept_in) if keep else {}
+    known = read_columns(connection, kept_in) if keep else {}
     kept = ", ".join(f"{_cell(name, known, 'kept.')} AS {name}" for name in keep if name in known)
-    theirs = _read_columns(connection, table)
+    theirs = read_columns(connection, table)
     stored = connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() if theirs else None
     if not stored and not kept and len(spool.files) == 1:
         return spool.files[0], True
@@ -47,7 +48,7 @@ def write_changed(
             f"LEFT JOIN {kept_in} AS kept USING (id)"
         )
     if stored:
-        ours = _read_columns(connection, spool.sql)
+        ours = read_columns(connection, spool.sql)
         names = sorted({*ours, *theirs}.difference(_STAMPS, uncompared))
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
@@ -62,16 +63,6 @@ def write_changed(
     with pq.ParquetFile(target) as written:
         file = SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
     return file, not stored
-
-
-def _read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
-    """Return the types of a table's columns by name; none where it is not there."""
-    try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-    # Where there is no such table, DuckDB looks for a Python variable of its name.
-    except (duckdb.CatalogException, duckdb.InvalidInputException):
-        return {}
-    return {row[0]: row[1] for row in rows}
 
 
 def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:

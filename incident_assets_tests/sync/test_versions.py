@@ -1,6 +1,8 @@
 """The API's versions: the newest that is there answers, and going between them loses nothing."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -237,6 +239,44 @@ def test_v3_pages_are_whole(api: DemoApi, sync: Sync) -> None:
     api.inject(Fault(edit(lambda body: body.pop("pagination_meta") and None), path="/v3/actions"))
     outcome = sync("actions")["actions"]
     assert "no pagination_meta" in str(outcome.failure) and outcome.path == "/v3/actions"
+
+
+NEW = {
+    *CAME_AFTER_AUGUST["/v2/incidents"],
+    *CAME_AFTER_AUGUST["/v2/workflows"],
+    *(name for endpoint in ENDPOINTS for name in endpoint.ways[-1].lacks),
+}
+# As the program of before knew it: the seed's paths, and none of the columns since August.
+AUGUST = [
+    replace(
+        endpoint,
+        ways=(replace(endpoint.ways[-1], lacks=()),),
+        columns=tuple(column for column in endpoint.columns if column.name not in NEW),
+        enums={path: known for path, known in endpoint.enums.items() if path not in NEW},
+    )
+    for endpoint in ENDPOINTS
+]
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_database_of_the_program_of_before_is_synced(
+    changes: bool, api: DemoApi, settings: Settings
+) -> None:
+    odd, workflow = api.rows("workflows")[0]["id"], api.rows("workflows")[1]["id"]
+    api.change("workflows", odd, auto_run_mode={"not": "a text"})
+    run_sync(settings, NAMES, endpoints=AUGUST)
+    assert read_table("workflows")[workflow]["auto_run_mode"] == '"run_automatically"'
+    outcomes = {x.resource: x for x in run_sync(settings, NAMES, changes=changes)}
+    assert not any(outcome.failure for outcome in outcomes.values())
+    assert sum(outcome.deleted for outcome in outcomes.values()) == 0
+    assert outcomes["workflows"].changed == outcomes["incidents"].changed == 0
+    assert_same_as_shown(api)
+    assert json.loads(read_table("workflows")[odd]["_rescued"]) == {
+        "auto_run_mode": {"not": "a text"}
+    }
+    assert judge("incidents").passed and "rescued" in judge("workflows").description
+    run_sync(settings, NAMES)
+    assert_same_as_shown(api)
 
 
 def test_readiness_says_which_version_answers(api: DemoApi) -> None:

@@ -1,0 +1,68 @@
+"""Columns of raw tables in DuckDB: their types, and how one that was unknown gets its own.
+
+Which columns there are is the table of resources'; how rows get into them is `merging`'s.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import duckdb
+
+from incident_assets.api.endpoints import Column, ColumnType, Endpoint
+
+DUCKDB_TYPES: Mapping[ColumnType, str] = {
+    "text": "VARCHAR",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "json": "JSON",
+}
+
+
+def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
+    """Return the types of a table's or a query's columns by name; none where it is not there."""
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    # Where there is no such table, DuckDB looks for a Python variable of its name.
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
+        return {}
+    return {row[0]: row[1] for row in rows}
+
+
+def pin_columns(
+    connection: duckdb.DuckDBPyConnection, schema: str, endpoints: Iterable[Endpoint]
+) -> None:
+    """Give columns their pinned types that are JSON still, as unknown fields come.
+
+    A value that does not fit goes to `_rescued` under the column's name. Interrupted anywhere, it
+    goes on the next time.
+    """
+    for endpoint in endpoints:
+        table = f"{schema}.{endpoint.name}"
+        stored = read_columns(connection, table)
+        for column in endpoint.columns:
+            if stored.get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
+                # First, since dlt would believe the old type; without these it looks for itself.
+                connection.execute(f"DELETE FROM {schema}._dlt_version")
+                connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
+                _pin(connection, table, column)
+
+
+def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> None:
+    name = f'"{column.name}"'
+    # JSON of text is text; of the other types only what is written as one of them.
+    texts = ("VARCHAR",) if column.type in ("text", "timestamp") else ("BIGINT", "UBIGINT")
+    kinds = {"bool": ("BOOLEAN",), "double": (*texts, "DOUBLE")}.get(column.type, texts)
+    allowed = ", ".join(f"'{kind}'" for kind in kinds)
+    value = (
+        f"CASE WHEN json_type({name}) IN ({allowed}) "
+        f"THEN TRY_CAST(json_extract_string({name}, '$') AS {DUCKDB_TYPES[column.type]}) END"
+    )
+    connection.execute(
+        f"UPDATE {table} SET _rescued = json_merge_patch(coalesce(_rescued, '{{}}'), "
+        f"json_object('{column.name}', {name})) "
+        f"WHERE json_type({name}) <> 'NULL' AND ({value}) IS NULL"
+    )
+    connection.execute(
+        f"ALTER TABLE {table} ALTER {name} TYPE {DUCKDB_TYPES[column.type]} USING {value}"
+    )
