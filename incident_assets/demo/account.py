@@ -287,7 +287,8 @@ class _Generator:
         incident = self.add("incidents", row, created)
         incident["updated_at"] = self.text(max(last, created + timedelta(seconds=1)))
         self._add_updates(incident, moments, ending)
-        self._add_tasks(incident, max(last, created))
+        # One that is still going on has had its tasks from the start.
+        self._add_tasks(incident, max(last, created) if last < self.until else created)
 
     def _live_through(
         self, created: datetime, ending: str, rank: int, mode: str
@@ -472,7 +473,9 @@ class _Generator:
                         task["external_issue_reference"] = self._issue(chance.randrange(10_000))
                 row = self.add(resource, task, at)
                 if status == "completed":
-                    done = min(at + timedelta(days=chance.randrange(1, 60)), self.until)
+                    done = at + timedelta(days=chance.randrange(1, 60))
+                    if done > self.until:  # at some time before, not all of them at the last moment
+                        done = at + (self.until - at) * (len(self.account.rows[resource]) % 97 / 97)
                     done = max(done, at + timedelta(seconds=1))
                     row["completed_at"] = row["updated_at"] = self.text(done)
                 stream = chance.random() < 0.02
