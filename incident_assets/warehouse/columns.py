@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import duckdb
 
 from incident_assets.api.endpoints import Column, ColumnType, Endpoint
+from incident_assets.warehouse.merging import read_columns
 
 DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR",
@@ -17,16 +18,6 @@ DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "timestamp": "TIMESTAMP WITH TIME ZONE",
     "json": "JSON",
 }
-
-
-def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
-    """Return the types of a table's or a query's columns by name; none where it is not there."""
-    try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-    # Where there is no such table, DuckDB looks for a Python variable of its name.
-    except (duckdb.CatalogException, duckdb.InvalidInputException):
-        return {}
-    return {row[0]: row[1] for row in rows}
 
 
 def pin_columns(

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
-from incident_assets.warehouse.columns import read_columns
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
@@ -63,6 +62,16 @@ def write_changed(
     with pq.ParquetFile(target) as written:
         file = SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
     return file, not stored
+
+
+def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
+    """Return the types of a table's or a query's columns by name; none where it is not there."""
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    # Where there is no such table, DuckDB looks for a Python variable of its name.
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
+        return {}
+    return {row[0]: row[1] for row in rows}
 
 
 def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:
