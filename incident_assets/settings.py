@@ -1,8 +1,8 @@
 """Every setting, once: its environment variable, its default and what it means.
 
 Settings are read when a run or a command starts, never at import, and the API key is not among
-them: it is resolved by the transport when the first request is made. The README's table of
-settings is made from the fields below.
+them: a run or command looks it up when it begins. The README's table of settings is made from the
+fields below.
 """
 
 import os

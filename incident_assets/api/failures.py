@@ -20,8 +20,6 @@ from incident_assets.settings import SettingError
 ATTEMPTS = 4  # the first and three retries
 MISSING_STATUSES = (404, 405, 410, 501)
 RETRIED_STATUSES = (408, 429, *(status for status in range(500, 600) if status != 501))
-
-
 LONGEST_TEXT = 300  # characters
 SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
 

@@ -35,6 +35,13 @@ class Redirected(RequestException):
     """The API answered with a redirect; it is not followed, so the key goes nowhere else."""
 
 
+def refuse_redirect(response: Response) -> None:
+    """Raise Redirected if the answer is a redirect."""
+    if response.is_redirect:
+        target = response.headers["Location"]
+        raise Redirected(f"{response.status_code}: redirected to {target}", response=response)
+
+
 @dataclass(frozen=True)
 class Page:
     """The items of one response, as `tables` takes them, with their ids and its size in bytes.
@@ -64,9 +71,7 @@ class PageReader:
         The one place where an answer is judged; dlt's client asks again where what it raises may
         pass. Raises HTTPError for its status, Redirected, and BadPage if it is no whole page.
         """
-        if response.is_redirect:
-            target = response.headers["Location"]
-            raise Redirected(f"{response.status_code}: redirected to {target}", response=response)
+        refuse_redirect(response)
         response.raise_for_status()
         page = self.read(response)
         if isinstance(response, PageResponse):

@@ -22,7 +22,7 @@ from incident_assets.api.adapter import PacedAdapter, Traffic
 from incident_assets.api.cut_off import CutOff
 from incident_assets.api.failures import ATTEMPTS, RETRIED_STATUSES, clean_text
 from incident_assets.api.key import Key, LazyBearerAuth
-from incident_assets.api.pages import Redirected, RetryablePage
+from incident_assets.api.pages import RetryablePage, refuse_redirect
 from incident_assets.settings import Settings
 
 RETRIED_ERRORS = (
@@ -83,9 +83,7 @@ def ask_once(settings: Settings, key: Key, path: str, **params: str) -> Response
     url = settings.require_base_url() + path
     with CutOff.after(settings.request_timeout):
         response = session.get(url, params=params, auth=LazyBearerAuth(key), allow_redirects=False)
-    if response.is_redirect:
-        target = response.headers["Location"]
-        raise Redirected(f"{response.status_code}: redirected to {target}", response=response)
+    refuse_redirect(response)
     return response
 
 

@@ -19,6 +19,7 @@ from incident_assets.checks.finding import (
 )
 from incident_assets.sync.log import LOG_TABLE
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 # What is found, how often, and a query for it where rows have it.
@@ -31,7 +32,7 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
         return NEVER_LOADED
     answered, ending = _read_answer(connection, endpoint)
     table = f"{RAW_SCHEMA}.{endpoint.name}"
-    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+    types = read_columns(connection, table)
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
     deviations: list[Deviation] = [(text, 1, None) for text in ending]
     deviations += _compare_columns(types, pinned)
@@ -100,22 +101,20 @@ def _read_answer(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
 ) -> tuple[Way, list[str]]:
     """Return the version of the API that answered last, and what tells of a path at its end."""
-    rows = []
+    path, notice, before = None, None, []
     with suppress(duckdb.BinderException):  # a log without these columns, of an older program
-        rows = connection.execute(
-            f"SELECT path, notice FROM {LOG_TABLE} "
-            f"WHERE resource = '{endpoint.name}' AND outcome = 'loaded' AND path IS NOT NULL "
-            "ORDER BY finished_at DESC"
-        ).fetchall()
-    if not rows:
-        return endpoint.newest, []
+        path, notice, before = connection.execute(
+            "SELECT arg_max(path, finished_at), arg_max_null(notice, finished_at), "
+            f"list(DISTINCT path) FROM {LOG_TABLE} "
+            f"WHERE resource = '{endpoint.name}' AND outcome = 'loaded' AND path IS NOT NULL"
+        ).fetchone() or (None, None, [])
     paths = [way.path for way in endpoint.ways]
-    (path, notice), before = rows[0], {row[0] for row in rows}
+    if path not in paths:
+        return endpoint.newest, []
     found = [f"{path} is at its end: {notice}"] if notice else []
-    newer = before.intersection(paths[: paths.index(path)] if path in paths else ())
-    if newer:
+    if newer := {*before}.intersection(paths[: paths.index(path)]):
         found.append(f"{path} answers, and no longer {' or '.join(sorted(newer))}")
-    return next((w for w in endpoint.ways if w.path == path), endpoint.newest), found
+    return endpoint.ways[paths.index(path)], found
 
 
 def _escape(text: str) -> str:

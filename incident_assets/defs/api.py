@@ -1,6 +1,6 @@
 """The API resource: where a run finds the API, read when the run needs it.
 
-The key is not part of it, so that it can appear in no configuration; the transport finds it.
+The key is not part of it, so that it can appear in no configuration; each run looks it up.
 """
 
 from dataclasses import replace

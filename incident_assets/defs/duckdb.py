@@ -19,7 +19,7 @@ from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.held import HeldDatabase, hold_database
 
-# For a busy database alone; failures of the API are retried by the transport, request by request.
+# For a busy database alone; failures of the API are retried by the session, request by request.
 BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
 
 

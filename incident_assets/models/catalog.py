@@ -23,6 +23,7 @@ from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
@@ -89,7 +90,7 @@ def read_models() -> Mapping[str, Model]:
         for name in TopologicalSorter(inputs).static_order():
             table = f"{MODEL_SCHEMA}.{name}"
             connection.execute(f"CREATE TABLE {table} AS {texts[name]}")
-            types[MODEL_SCHEMA][name] = _describe(connection, table)
+            types[MODEL_SCHEMA][name] = read_columns(connection, table)
             schema.add_table(table, types[MODEL_SCHEMA][name], dialect="duckdb")
             comments = {s.alias_or_name: " ".join(s.comments or ()) for s in trees[name].selects}
             scope = build_scope(
@@ -144,13 +145,9 @@ def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
     register_settings(connection, Settings(), SETTINGS)
     define_categories(connection)
-    raw = {e.name: _describe(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
-    settings = {name: _describe(connection, name) for name in SETTINGS}
+    raw = {e.name: read_columns(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
+    settings = {name: read_columns(connection, name) for name in SETTINGS}
     return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}
-
-
-def _describe(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
 def _trace(scope: Any, name: str) -> Iterator[ColumnSource]:

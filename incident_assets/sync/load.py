@@ -32,8 +32,8 @@ def build_source(
     """
 
     def list_resources() -> Iterator[DltResource]:
-        for landing in landings:
-            yield _build_resource(landing, state, folder)
+        for number, landing in enumerate(landings):
+            yield _build_resource(landing, {} if number else state, folder)
 
     return dlt.source(list_resources, name=RAW_SCHEMA, max_table_nesting=0)()
 

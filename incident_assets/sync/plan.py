@@ -8,7 +8,6 @@ that it speaks of. Asking is `fetch`'s, loading is `load`'s.
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -78,7 +77,7 @@ class Plan:
         self._tables = tables
         self._started = started
         self._known = known
-        self.state: State = deepcopy({name: dict(values) for name, values in known.items()})
+        self.state: State = {name: dict(values) for name, values in known.items()}
         self._changed: tuple[list[str], list[str]] | None = None
         if by_changes:
             for listing in listings.values():
@@ -142,14 +141,14 @@ class Plan:
                 landings.append(self._compare(listing))
             elif listing.name not in self._tables:
                 landings.append(Landing(listing.endpoint))
-        if INCIDENTS in self.listings:
-            self._note_pending()
         updates = self.listings.get(UPDATES)
         if updates is not None and updates.is_whole:
             state = self.state.setdefault(UPDATES, {})
             state |= {"pending": [], "since": None}
             if updates.full:
                 state |= {"complete": True, "since": self._started.isoformat()}
+        elif INCIDENTS in self.listings:
+            self._note_pending()
         return landings
 
     def _compare(self, listing: Listing) -> Landing:

@@ -74,15 +74,16 @@ class Sync:
         if self.plan.schema != RAW_SCHEMA:
             landed = [landing.endpoint for landing in self.landings]
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed)
-        outcomes = [self._judge(listing, dropped.get(listing.name, 0)) for listing in listings]
+        load_id = self._find_load_id()
+        outcomes = [self._judge(x, load_id, dropped.get(x.name, 0)) for x in listings]
         if whole := [listing.endpoint for listing in listings if listing.is_whole]:
             compact_table(self.connection, RAW_SCHEMA, whole)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self.connection.commit()
         return outcomes
 
-    def _judge(self, listing: Listing, deleted: int) -> Outcome:
-        table, load_id = f"{RAW_SCHEMA}.{listing.name}", self._find_load_id()
+    def _judge(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
+        table = f"{RAW_SCHEMA}.{listing.name}"
         if listing.is_whole:
             stamp_load(self.connection, table, load_id)
             if listing.shows_deletions:

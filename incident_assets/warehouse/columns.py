@@ -49,10 +49,12 @@ def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> N
         f"CASE WHEN json_type({name}) IN ({allowed}) "
         f"THEN TRY_CAST(json_extract_string({name}, '$') AS {DUCKDB_TYPES[column.type]}) END"
     )
+    # As text: DuckDB's own merging leaves out what is null inside of a value.
     connection.execute(
-        f"UPDATE {table} SET _rescued = json_merge_patch(coalesce(_rescued, '{{}}'), "
-        f"json_object('{column.name}', {name})) "
-        f"WHERE json_type({name}) <> 'NULL' AND ({value}) IS NULL"
+        f"UPDATE {table} SET _rescued = coalesce(left(_rescued::VARCHAR, -1) || ',', '{{') "
+        f"|| '{name}:' || {name}::VARCHAR || '}}' "
+        f"WHERE json_type({name}) <> 'NULL' AND ({value}) IS NULL "
+        f"AND NOT coalesce(list_contains(json_keys(_rescued), '{column.name}'), false)"
     )
     connection.execute(
         f"ALTER TABLE {table} ALTER {name} TYPE {DUCKDB_TYPES[column.type]} USING {value}"

@@ -16,7 +16,7 @@ from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.build import build_definitions
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import Finding
-from incident_assets.defs.outcome import LOADED_CHECK
+from incident_assets.defs.outcome import LOADED_CHECK, list_loaded_checks
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
@@ -378,3 +378,19 @@ def test_an_unreadable_resource_skips_only_its_own_checks_and_nothing_personal_i
     text = repr([(x.description, x.metadata) for x in results.values()])
     for user in api.rows("users"):
         assert user["name"] not in text and user.get("email", "nobody@") not in text
+
+
+def test_the_check_loaded_alone_repeats_the_log_and_asks_the_api_for_nothing(
+    api: DemoApi, instance: dg.DagsterInstance, run_job: Callable[..., Results]
+) -> None:
+    api.forbid("users")
+    run_job("sync_reference")
+    api.reset_log()
+    alone = dg.define_asset_job("alone", dg.AssetSelection.checks(*list_loaded_checks(ENDPOINTS)))
+    definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=[alone]))
+    job = definitions.resolve_job_def("alone")
+    results = by_name(job.execute_in_process(instance=instance))
+    assert api.count() == 0
+    assert results["severities loaded"].passed
+    assert "403" in str(results["users loaded"].description)
+    assert "never loaded" in str(results["incidents loaded"].description)

@@ -263,7 +263,8 @@ def test_a_database_of_the_program_of_before_is_synced(
     changes: bool, api: DemoApi, settings: Settings
 ) -> None:
     odd, workflow = api.rows("workflows")[0]["id"], api.rows("workflows")[1]["id"]
-    api.change("workflows", odd, auto_run_mode={"not": "a text"})
+    value = {"not": "a text", "none": None}
+    api.change("workflows", odd, auto_run_mode=value, version="two")
     run_sync(settings, NAMES, endpoints=AUGUST)
     assert read_table("workflows")[workflow]["auto_run_mode"] == '"run_automatically"'
     outcomes = {x.resource: x for x in run_sync(settings, NAMES, changes=changes)}
@@ -271,9 +272,8 @@ def test_a_database_of_the_program_of_before_is_synced(
     assert sum(outcome.deleted for outcome in outcomes.values()) == 0
     assert outcomes["workflows"].changed == outcomes["incidents"].changed == 0
     assert_same_as_shown(api)
-    assert json.loads(read_table("workflows")[odd]["_rescued"]) == {
-        "auto_run_mode": {"not": "a text"}
-    }
+    rescued = {"auto_run_mode": value, "version": "two"}
+    assert json.loads(read_table("workflows")[odd]["_rescued"]) == rescued
     assert judge("incidents").passed and "rescued" in judge("workflows").description
     run_sync(settings, NAMES)
     assert_same_as_shown(api)
