@@ -39,11 +39,11 @@ def command() -> None:
     """
 
 
-def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
+def _read_resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
     chosen = [name.strip() for names in given for name in names.split(",")]
     if unknown := [name for name in chosen if name not in NAMES]:
         raise click.BadParameter(f"no {unknown[0]!r}; the resources are {', '.join(NAMES)}")
-    return chosen or NAMES
+    return chosen
 
 
 @command.command()
@@ -52,7 +52,7 @@ def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str
     "names",
     multiple=True,
     metavar="RESOURCE",
-    callback=_choose_resources,
+    callback=_read_resources,
     help="Load this one alone. Give it again, or commas, for several: "
     f"{', '.join(NAMES)}. All if left out.",
 )
@@ -64,7 +64,16 @@ def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str
     help="Ask for everything, which alone shows what was deleted, or for what changed.",
 )
 @click.option("--full-refresh", is_flag=True, help="Build the tables anew, without deleted rows.")
-def sync(names: list[str], listing: str, full_refresh: bool) -> int:
+@click.option(
+    "--accept-loss",
+    "accepted",
+    multiple=True,
+    metavar="RESOURCE",
+    callback=_read_resources,
+    help="Its rows that a full listing lacks are gone, however many; otherwise a listing that "
+    "lacks most of a table takes none away, and says so.",
+)
+def sync(names: list[str], listing: str, full_refresh: bool, accepted: list[str]) -> int:
     """Load your account into the database, without Dagster.
 
     Prints a line per resource. One that cannot be read keeps what it had, and the others land.
@@ -77,9 +86,10 @@ def sync(names: list[str], listing: str, full_refresh: bool) -> int:
     try:
         outcomes = run_sync(
             _read_settings(),
-            names,
+            names or NAMES,
             changes=listing == "changes",
             full_refresh=full_refresh,
+            accept_loss=accepted,
             watch=show_bars if sys.stderr.isatty() else log_progress,
         )
     except (SettingError, DatabaseError) as error:

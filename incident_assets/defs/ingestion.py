@@ -59,6 +59,11 @@ class SyncConfig(dg.Config):
         description="Build the selected tables anew from full listings and put them in place of "
         "the old ones when they are whole; rows deleted upstream are dropped.",
     )
+    accept_loss: list[str] = Field(
+        [],
+        description="Resources whose rows are gone where a full listing lacks them, however many. "
+        "Otherwise a listing that lacks most of a table takes none away, and says so.",
+    )
 
 
 def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
@@ -90,6 +95,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
                 full_refresh=config.full_refresh,
+                accept_loss=config.accept_loss,
                 endpoints=endpoints,
             ) as run:
                 run.fetch()
@@ -97,7 +103,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
         for event in events:
             outcome = outcomes[event.asset_key.path[-1]]
-            if outcome.failure is None:
+            if outcome.outcome != "failed":
                 yield event._replace(metadata=_describe(event.metadata, outcome))
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
         yield from report_loaded(context, errors)
@@ -152,6 +158,8 @@ def _describe(told: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any
         "seconds": outcome.seconds,
         "load_id": outcome.load_id or "",
         "path": outcome.path,
+        "outcome": outcome.outcome,
+        "remark": outcome.remark,
     }
 
 

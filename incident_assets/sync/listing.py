@@ -65,16 +65,6 @@ class Listing:
         """Whether the API has it at none of its paths."""
         return len(self.missing) == len(self.endpoint.ways)
 
-    @property
-    def shows_deletions(self) -> bool:
-        """Whether a row that it does not have is gone.
-
-        Not where fewer rows came than were announced, nor where the older path answers with
-        nothing while the newer one is not there: a path at its end may do so.
-        """
-        short = self.announced is not None and self.rows < self.announced
-        return self.is_whole and self.full and not short and not (self.missing and not self.rows)
-
     def ask(
         self, way: Way, since: str | None = None, incidents: Sequence[str] | None = None
     ) -> None:

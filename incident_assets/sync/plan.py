@@ -18,6 +18,7 @@ from incident_assets.api.categories import ACTIVE_CATEGORIES
 from incident_assets.api.endpoints import Endpoint, find_endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
+from incident_assets.sync.loss import Verdict, judge_loss
 from incident_assets.warehouse.merging import write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.spool import SpooledFile
@@ -58,7 +59,9 @@ class Plan:
     `pending` the incidents whose updates are still to be fetched.
 
     `tables` are the raw tables that are there. `known` is the state of before, and `state` that of
-    after, once `decide` was called.
+    after, once `decide` was called; then `verdicts` say what each listing may take away.
+    `accepted` are the resources whose loss somebody has accepted, and `lost_roles` the roles that
+    the key no longer has.
     """
 
     def __init__(
@@ -70,12 +73,17 @@ class Plan:
         known: Mapping[str, Mapping[str, Any]],
         by_changes: bool,
         started: datetime,
+        accepted: Collection[str] = (),
+        lost_roles: Collection[str] = (),
     ):
         self.connection = connection
         self.listings = listings
         self.schema = schema
         self._tables = tables
         self._started = started
+        self._accepted = accepted
+        self._lost_roles = lost_roles
+        self.verdicts: dict[str, Verdict] = {}
         self._known = known
         self.state: State = {name: dict(values) for name, values in known.items()}
         self._changed: tuple[list[str], list[str]] | None = None
@@ -90,6 +98,11 @@ class Plan:
             and self._remembered(UPDATES, "complete")
         )
         self.last = listings[UPDATES] if waits else None
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the tables are built anew."""
+        return self.schema != RAW_SCHEMA
 
     @property
     def first(self) -> list[Listing]:
@@ -135,14 +148,15 @@ class Plan:
         """
         landings = []
         for listing in self.listings.values():
-            if listing.is_whole and listing.way.changes is not None:
+            self.verdicts[listing.name] = self._judge(listing)
+            if self._moves_on(listing) and listing.way.changes is not None:
                 self._move_watermark(listing)
             if listing.is_whole:
                 landings.append(self._compare(listing))
             elif listing.name not in self._tables:
                 landings.append(Landing(listing.endpoint))
         updates = self.listings.get(UPDATES)
-        if updates is not None and updates.is_whole:
+        if updates is not None and self._moves_on(updates):
             state = self.state.setdefault(UPDATES, {})
             state |= {"pending": [], "since": None}
             if updates.full:
@@ -150,6 +164,30 @@ class Plan:
         elif INCIDENTS in self.listings:
             self._note_pending()
         return landings
+
+    def _judge(self, listing: Listing) -> Verdict:
+        if not listing.is_whole or listing.name not in self._tables:
+            return Verdict()
+        verdict = judge_loss(
+            self.connection,
+            listing,
+            self._started,
+            listing.name in self._accepted,
+            self._lost_roles,
+        )
+        if verdict.is_short and self.refreshes:
+            listing.is_whole = False
+            listing.failure = Failure(
+                f"the API announced {listing.announced} rows and {listing.rows} came, so a refresh "
+                "could throw rows away",
+                "Sync it in full twice, an hour apart, before the refresh, or accept the loss: "
+                f"accept_loss: [{listing.name}], or --accept-loss {listing.name}",
+            )
+        return verdict
+
+    def _moves_on(self, listing: Listing) -> bool:
+        """Whether a listing counts for what is remembered: it is whole, and not held."""
+        return listing.is_whole and not self.verdicts[listing.name].held
 
     def _compare(self, listing: Listing) -> Landing:
         ways = listing.endpoint.ways

@@ -19,12 +19,13 @@ import duckdb
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.key import resolve_key
 from incident_assets.api.session import read_identity
-from incident_assets.settings import Settings
+from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.account import check_account, prepare_account
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.load import build_pipeline, build_source, read_state
-from incident_assets.sync.log import Outcome, prepare_log, write_log
+from incident_assets.sync.log import Kind, Outcome, prepare_log, write_log
+from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import bound_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
@@ -71,53 +72,62 @@ class Sync:
         self.connection.begin()
         listings = self.plan.listings.values()
         dropped = {}
-        if self.plan.schema != RAW_SCHEMA:
+        if self.plan.refreshes:
             landed = [landing.endpoint for landing in self.landings]
-            dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed)
+            kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
+            dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
         load_id = self._find_load_id()
-        outcomes = [self._judge(x, load_id, dropped.get(x.name, 0)) for x in listings]
+        outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
         if whole := [listing.endpoint for listing in listings if listing.is_whole]:
             compact_table(self.connection, RAW_SCHEMA, whole)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self.connection.commit()
         return outcomes
 
-    def _judge(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
-        table = f"{RAW_SCHEMA}.{listing.name}"
+    def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
+        table, verdict = f"{RAW_SCHEMA}.{listing.name}", self.plan.verdicts[listing.name]
         if listing.is_whole:
             stamp_load(self.connection, table, load_id)
-            if listing.shows_deletions:
+            if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 deleted += mark_deleted(self.connection, table, listing.spool, self.started)
-            if listing.announced not in (None, listing.rows):
-                logger.warning(
-                    "%s: the API announced %d rows and %d came; rows may have been added or "
-                    "removed meanwhile",
-                    listing.name,
-                    listing.announced,
-                    listing.rows,
-                )
+        if said := verdict.held or verdict.remark:
+            logger.warning("%s: %s", listing.name, said)
         counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        changed = sum(x.rows for x in self.landings if x.endpoint is listing.endpoint)
         notice = "; ".join(f"{name}: {value}" for name, value in listing.traffic.notice.items())
         return Outcome(
             resource=listing.name,
             listing="full" if listing.full else "changes",
             rows=listing.rows if listing.is_whole else 0,
-            changed=changed,
+            changed=sum(x.rows for x in self.landings if x.endpoint is listing.endpoint),
             deleted=deleted,
             table_rows=(counted or (0,))[0],
             requests=listing.traffic.requests,
             seconds=round(listing.seconds, 3),
             load_id=load_id if listing.is_whole else None,
-            failure=listing.failure,
+            outcome=_name_outcome(listing, verdict),
+            failure=listing.failure or verdict.held,
             path=listing.way.path,
             notice=notice,
+            announced=listing.announced,
+            missing=verdict.missing,
+            missing_hash=verdict.missing_hash,
+            dropped=verdict.missing + verdict.marked if deleted and self.plan.refreshes else 0,
+            accepted=verdict.is_accepted,
+            remark=verdict.remark,
         )
 
     def _find_load_id(self) -> str:
         trace = self.pipeline.last_trace
         loaded = trace.last_load_info if trace else None
         return loaded.loads_ids[-1] if loaded and loaded.loads_ids else ""
+
+
+def _name_outcome(listing: Listing, verdict: Verdict) -> Kind:
+    if listing.failure:
+        return "failed"
+    if not listing.is_whole:
+        return "not asked"
+    return "held" if verdict.held else "loaded"
 
 
 @contextmanager
@@ -128,17 +138,23 @@ def open_sync(
     run_id: str,
     changes: bool = False,
     full_refresh: bool = False,
+    accept_loss: Sequence[str] = (),
     watch: Watch = log_progress,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Iterator[Sync]:
     """Set up a sync of these resources, which are rows of `endpoints`, and clean up after it.
 
     With `changes`, what can be asked for by changes is, where enough is known of earlier syncs.
-    With `full_refresh`, the tables are built anew beside the old ones. `watch` is entered with the
-    listings, to show how far they are. The database is ours throughout, so nobody can take it
-    between fetching and loading. Raises SettingError and DatabaseError (AccountMismatch) before any
-    row is fetched.
+    With `full_refresh`, the tables are built anew beside the old ones. `accept_loss` names those
+    of them that may lose whatever a full listing lacks. `watch` is entered with the listings, to
+    show how far they are. The database is ours throughout, so nobody can take it between fetching
+    and loading. Raises SettingError and DatabaseError (AccountMismatch) before any row is fetched.
     """
+    if unknown := sorted({*accept_loss}.difference(names)):
+        raise SettingError(
+            f"accept_loss names {', '.join(unknown)}, which this sync does not load: give names "
+            f"among {', '.join(names)}"
+        )
     opt_out()
     settings.require_base_url()
     key = resolve_key()
@@ -160,7 +176,7 @@ def open_sync(
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}
-        plan = Plan(connection, schema, listings, tables, known, changes, started)
+        plan = Plan(connection, schema, listings, tables, known, changes, started, accept_loss)
         with (
             _discarding(listings.values()),
             explain_storage_failures(settings.database),
@@ -227,6 +243,7 @@ def run_sync(
     names: Sequence[str],
     changes: bool = False,
     full_refresh: bool = False,
+    accept_loss: Sequence[str] = (),
     watch: Watch = log_progress,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> list[Outcome]:
@@ -235,7 +252,7 @@ def run_sync(
     Raises as `open_sync` does, and DatabaseBusy.
     """
     run_id, path = f"pid-{os.getpid()}", settings.database
-    options = (changes, full_refresh, watch, endpoints)
+    options = (changes, full_refresh, accept_loss, watch, endpoints)
     with (
         open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
         open_sync(connection, settings, names, run_id, *options) as sync,

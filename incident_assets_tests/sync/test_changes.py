@@ -423,7 +423,7 @@ def test_a_full_refresh_that_fails_leaves_the_old_table(
     assert read_table("users") == before
     api.heal()
     with monkeypatch.context() as patched:
-        patched.setattr(Sync, "_judge", _fail)
+        patched.setattr(Sync, "_conclude", _fail)
         with pytest.raises(ZeroDivisionError):
             sync_changes("users", changes=False, full_refresh=True)
     assert read_table("users") == before
