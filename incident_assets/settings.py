@@ -73,6 +73,11 @@ class Settings:
     sync_deadline: float = _setting(
         "INCIDENT_SYNC_DEADLINE", 14400.0, "Seconds after which what is not whole yet is given up"
     )
+    body_limit: float = _setting(
+        "INCIDENT_BODY_LIMIT",
+        128.0,
+        "Megabytes of a decoded response, beyond which it is refused",
+    )
     backoff: float = _setting(
         "INCIDENT_RETRY_BACKOFF", 2.0, "Seconds before the first of three retries, then doubled"
     )
@@ -136,7 +141,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             try:
                 given[setting.name] = float(raw)
             except ValueError:
-                raise SettingError(f"{name} is {raw!r}: it should be a number of seconds") from None
+                raise SettingError(f"{name} is {raw!r}: it should be a number") from None
         else:
             given[setting.name] = raw
     return Settings(**given)

@@ -4,10 +4,10 @@ What an answer means is decided in `pages`, whether to ask again in `session`.
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
@@ -16,22 +16,26 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException, Timeout
-from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
 
 from incident_assets.api.cut_off import CutOff, watch_connections
 from incident_assets.api.rate_limit import Pacer
+from incident_assets.api.retries import LONGEST_WAIT, LongWait, may_pass, read_retry_after
 from incident_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between two lines that say a resource waits
 PIECE = 2**20  # bytes of a body read at a time
+MEGABYTE = 1_000_000
 ENDING_HEADERS = ("Deprecation", "Sunset")
 
 
 class OutOfTime(RequestException):
     """The sync's own deadline has passed; asking again would not help."""
+
+
+class LongBody(RequestException):
+    """A body that is longer than what may be held in memory."""
 
 
 @dataclass
@@ -58,21 +62,36 @@ class Traffic:
 
 
 class PageResponse(Response):
-    """An answer that shows what has been read of it: `page`, and `decoded` for dlt's paginators."""
+    """An answer that shows what has been read of it: `page`, and `decoded` for dlt's paginators.
+
+    Its body has at most `limit` megabytes.
+    """
 
     page: Any = None
     decoded: Any = None
+    limit = math.inf
 
     @classmethod
-    def adopt(cls, response: Response) -> Self:
+    def adopt(cls, response: Response, limit: float) -> Self:
         """Return the answer as one of ours."""
         ours = cls()
-        vars(ours).update(vars(response))
+        vars(ours).update(vars(response), limit=limit)
         return ours
 
-    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Any:
-        """Yield the body in large pieces; requests asks for 10 KB at a time, of megabytes."""
-        return super().iter_content(max(chunk_size or 1, PIECE), decode_unicode)
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[Any]:
+        """Yield the decoded body in large pieces; requests asks for 10 KB at a time, of megabytes.
+
+        Raises LongBody once there is more than may be.
+        """
+        size = 0
+        for piece in super().iter_content(max(chunk_size or 1, PIECE), decode_unicode):
+            size += len(piece)
+            if size > self.limit * MEGABYTE:
+                self.close()
+                raise LongBody(f"a response is longer than {self.limit:g} MB (INCIDENT_BODY_LIMIT)")
+            yield piece
 
     @property
     def text(self) -> str:
@@ -91,6 +110,7 @@ class PacedAdapter(HTTPAdapter):
         super().__init__(**kwargs)
         self._traffic = traffic
         self._timeout = settings.request_timeout
+        self._body_limit = settings.body_limit
         self._deadline = time.monotonic() + settings.sync_deadline
         self._sync_deadline = settings.sync_deadline
         self._pacer = Pacer()
@@ -108,10 +128,13 @@ class PacedAdapter(HTTPAdapter):
 
     def build_response(self, *args: Any, **kwargs: Any) -> Response:
         """Return the answer as one of ours."""
-        return PageResponse.adopt(super().build_response(*args, **kwargs))
+        return PageResponse.adopt(super().build_response(*args, **kwargs), self._body_limit)
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        """Send one attempt and read its whole body. Raises OutOfTime, Timeout or as requests do."""
+        """Send one attempt and read its whole body.
+
+        Raises OutOfTime, LongWait, LongBody, Timeout or as requests do.
+        """
         traffic = self._traffic.get(urlsplit(cast(str, request.url)).path)
         if traffic is None:
             return super().send(request, *args, **kwargs)
@@ -133,26 +156,42 @@ class PacedAdapter(HTTPAdapter):
             self._pacer.release(resource)
             self._check_deadline()
             raise Timeout(f"no whole answer within {self._timeout:g} s (INCIDENT_REQUEST_TIMEOUT)")
-        retry_after = read_retry_after(response)
-        self._pacer.learn(resource, response.headers, retry_after)
+        retry_after = read_retry_after(response) if may_pass(response) else None
+        self._pacer.learn(resource, response.headers, retry_after or 0)
         traffic.notice |= {h: response.headers[h] for h in ENDING_HEADERS if h in response.headers}
-        if retry_after:
-            traffic.waiting_until = time.monotonic() + retry_after
-            self._log_wait(resource, f"the API answered {response.status_code}", retry_after)
+        if retry_after is not None:
+            self._prepare_wait(traffic, retry_after, f"the API answered {response.status_code}")
+            response.headers["Retry-After"] = str(math.ceil(retry_after))  # as dlt can read it
         return response
 
     def _wait_for_turn(self, traffic: Traffic) -> None:
         self._check_deadline()
         seconds = self._pacer.reserve(traffic.resource)
         if seconds:
-            traffic.waiting_until = time.monotonic() + seconds
             limit = self._pacer.describe(traffic.resource)
-            self._log_wait(traffic.resource, f"rate limit of {limit}", seconds)
-            time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
+            try:
+                self._prepare_wait(traffic, seconds, f"rate limit of {limit}")
+            except RequestException:
+                self._pacer.release(traffic.resource)
+                raise
+            time.sleep(seconds)
             self._check_deadline()
 
-    def _check_deadline(self) -> None:
-        if time.monotonic() >= self._deadline:
+    def _prepare_wait(self, traffic: Traffic, seconds: float, why: str) -> None:
+        """Tell of a wait that is about to begin; raise where it would be too long."""
+        if seconds > LONGEST_WAIT:
+            raise LongWait(
+                f"{why} and asks for a wait of {min(seconds, MEGABYTE):,.0f} s or more, of which "
+                f"{LONGEST_WAIT:g} s would be waited for"
+            )
+        self._check_deadline(seconds)
+        if seconds:
+            traffic.waiting_until = time.monotonic() + seconds
+            self._log_wait(traffic.resource, why, seconds)
+
+    def _check_deadline(self, seconds: float = 0) -> None:
+        """Raise OutOfTime if the sync's time is over, or will be in so many seconds."""
+        if time.monotonic() + seconds >= self._deadline:
             raise OutOfTime(
                 f"the sync's {self._sync_deadline:g} s (INCIDENT_SYNC_DEADLINE) were over before "
                 "the listing was whole"
@@ -165,13 +204,3 @@ class PacedAdapter(HTTPAdapter):
         self._logged[resource] = now
         until = datetime.now(UTC) + timedelta(seconds=seconds)
         logger.info("%s: %s, waiting until %s UTC", resource, why, until.strftime("%H:%M:%S"))
-
-
-def read_retry_after(response: Response) -> float:
-    """Return the seconds of a Retry-After header, given as a number or as a date; 0 without one."""
-    value = response.headers.get("Retry-After")
-    if response.ok or not value:
-        return 0.0
-    with suppress(InvalidHeader):
-        return Retry().parse_retry_after(value)
-    return 0.0

@@ -4,22 +4,23 @@ Texts never hold the key; what comes from the API is cleaned. Whether an answer 
 whether to ask again, is decided in `pages` and `session`.
 """
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 from requests import Response
 from requests.exceptions import HTTPError, RequestException
 
-from incident_assets.api.adapter import OutOfTime
+from incident_assets.api.adapter import LongBody, OutOfTime
 from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.pages import BadPage, NoPage, Redirected
+from incident_assets.api.retries import ATTEMPTS, LongWait, may_pass
 from incident_assets.settings import SettingError
 
-ATTEMPTS = 4  # the first and three retries
 MISSING_STATUSES = (404, 405, 410, 501)
-RETRIED_STATUSES = (408, 429, *(status for status in range(500, 600) if status != 501))
 LONGEST_TEXT = 300  # characters
 SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
 
@@ -54,10 +55,11 @@ def clean_text(text: str, key: Key | None = None) -> str:
 
 def find_request_error(error: BaseException) -> RequestException | BadPage | None:
     """Return what went wrong with a request, out of what dlt has wrapped it in; None if nothing."""
-    return next((e for e in _unwrap(error) if isinstance(e, RequestException | BadPage)), None)
+    return next((e for e in unwrap(error) if isinstance(e, RequestException | BadPage)), None)
 
 
-def _unwrap(error: BaseException | None) -> Iterator[BaseException]:
+def unwrap(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, the innermost last."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -71,16 +73,28 @@ def is_missing(error: Exception) -> bool:
 
 
 def describe_failure(error: Exception, url: str, key: Key) -> Failure:
-    """Return why a request to the base URL failed for good, in one line without the key."""
+    """Return why a listing failed for good, in one line without the key.
+
+    Of what is no failure of a request only kind and place are told: its text may hold rows.
+    """
     if isinstance(error, BadPage):
         return Failure(
-            str(error),
+            clean_text(str(error), key),
             f"Is INCIDENT_API_BASE_URL ({url}) the API and not a web page or a mock? "
             "If so, tell the API's support",
             status=200,
         )
+    if not isinstance(error, RequestException):
+        return describe_surprise(error)
     if isinstance(error, OutOfTime):
         return Failure(str(error), "Give it more time, or sync fewer resources at once")
+    if isinstance(error, LongWait):
+        return Failure(str(error), "Sync again after that time")
+    if isinstance(error, LongBody):
+        return Failure(
+            str(error),
+            "Raise the limit if the account is that large; else tell the API's support",
+        )
     if isinstance(error, Redirected):
         status = error.response.status_code if error.response is not None else None
         return Failure(
@@ -96,9 +110,23 @@ def describe_failure(error: Exception, url: str, key: Key) -> Failure:
         )
     status, api = response.status_code, _read_error(response, key)
     message = f"{status} {api['type']}: {api['message']}" if api["message"] else f"status {status}"
-    if status in RETRIED_STATUSES:
+    if may_pass(response):
         message += f", {ATTEMPTS} times"
-    return Failure(message, _find_remedy(status, api["scope"], url, key), status, api["request_id"])
+        remedy = "The API is in trouble or busy: sync again later"
+    else:
+        remedy = _find_remedy(status, api["scope"], url, key)
+    return Failure(message, remedy, status, api["request_id"])
+
+
+def describe_surprise(error: BaseException) -> Failure:
+    """Return the failure of a listing that nobody thought of, by its kind and place alone."""
+    *_, innermost = unwrap(error)
+    frame = traceback.extract_tb(innermost.__traceback__)
+    place = f" in {Path(frame[-1].filename).name}:{frame[-1].lineno}" if frame else ""
+    return Failure(
+        f"what the API sent cannot be taken: {type(innermost).__name__}{place}",
+        "Nothing of it was loaded: file an issue with this message",
+    )
 
 
 def describe_missing(asked: Sequence[tuple[str, Failure]], url: str) -> Failure:
@@ -135,8 +163,6 @@ def _find_remedy(status: int, scope: str, url: str, key: Key) -> str:
         )
     if status in MISSING_STATUSES:
         return _find_successor(url)
-    if status in RETRIED_STATUSES:
-        return "The API is in trouble or busy: sync again later"
     return "The API refused the request: if it goes on, file an issue with this message"
 
 

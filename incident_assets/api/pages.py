@@ -16,7 +16,10 @@ from requests.exceptions import RequestException
 from incident_assets.api.adapter import PageResponse
 from incident_assets.api.endpoints import Endpoint, Way
 from incident_assets.api.exact_json import is_storable, parse_json
-from incident_assets.api.rows import Row, build_row_type, find_extra
+from incident_assets.api.rows import Row, UnknownFields, build_row_type
+
+LONGEST_ID = 1000  # characters
+MOST_ROWS = 2**63  # that a total can announce and the log can hold
 
 
 class BadPage(Exception):
@@ -29,6 +32,10 @@ class RetryablePage(BadPage):
 
 class NoPage(RetryablePage):
     """A response without the list that was asked for."""
+
+
+class IgnoredFilter(BadPage):
+    """A page with rows that were not asked for."""
 
 
 class Redirected(RequestException):
@@ -57,16 +64,20 @@ class Page:
 
 
 class PageReader:
-    """Judges the answers for one resource, and learns from them which unknown fields they have."""
+    """Judges the answers for one resource, and learns from them which unknown fields they have.
 
-    def __init__(self, endpoint: Endpoint, way: Way):
+    Which of those become columns, `unknown` says.
+    """
+
+    def __init__(self, endpoint: Endpoint, way: Way, unknown: UnknownFields | None = None):
         self._endpoint = endpoint
         self._paginated = way.page_size is not None
+        self._unknown = unknown or UnknownFields(endpoint)
         self._extra: list[str] = []
         self._decoder = self._build_decoder()
 
-    def judge(self, response: Response, *_: Any, **__: Any) -> None:
-        """Note the page in a response, which dlt and its rows are then read from.
+    def judge(self, response: Response) -> Page:
+        """Return the page in a response, and note it there, where dlt and its rows are read from.
 
         The one place where an answer is judged; dlt's client asks again where what it raises may
         pass. Raises HTTPError for its status, Redirected, and BadPage if it is no whole page.
@@ -74,6 +85,23 @@ class PageReader:
         refuse_redirect(response)
         response.raise_for_status()
         page = self.read(response)
+        self._show(response, page)
+        return page
+
+    def pass_over(self, response: Response) -> None:
+        """Let an answer count as the last page of its walk, without rows."""
+        self._show(response, Page((), (), 0, None, None))
+
+    def refuse_others(self, page: Page, field: str, wanted: str) -> None:
+        """Raise IgnoredFilter if a row has something else in a text column than was asked for."""
+        number = [column.name for column in self._endpoint.columns].index(field) - 1
+        for item in page.items:
+            known = isinstance(item, Row)
+            found = getattr(item, f"field_{number}") if known else item.get(field)
+            if isinstance(found, str) and found != wanted:
+                raise IgnoredFilter(f"the API ignores {field}")
+
+    def _show(self, response: Response, page: Page) -> None:
         if isinstance(response, PageResponse):
             cursor = {"after": page.after} if page.after else {}
             response.page = page
@@ -99,6 +127,8 @@ class PageReader:
         ids = [item.id for item in items] if known else [_read_id(item) for item in items]
         if not (set(map(type, ids)) <= {str} and all(ids) and "".join(ids).isprintable()):
             raise BadPage("an item of the page has no id")
+        if max(map(len, ids), default=0) > LONGEST_ID:
+            raise BadPage(f"an id on the page has more than {LONGEST_ID:,} characters")
         if not known:
             self._learn(items)
         if not self._paginated:
@@ -110,7 +140,7 @@ class PageReader:
         after, total = meta.get("after"), meta.get("total_record_count")
         if after is not None and not (isinstance(after, str) and is_storable(after)):
             raise RetryablePage("the cursor pagination_meta.after is no text")
-        total = total if isinstance(total, int) else None
+        total = total if type(total) is int and 0 <= total < MOST_ROWS else None
         return Page(items, ids, len(body), after or None, total)
 
     def _decode(self, body: bytes) -> tuple[Sequence[Any], Any]:
@@ -136,7 +166,7 @@ class PageReader:
         return items, body.get("pagination_meta")
 
     def _learn(self, items: Sequence[Any]) -> None:
-        if unknown := set(find_extra(self._endpoint, items)).difference(self._extra):
+        if unknown := set(self._unknown.admit(items)).difference(self._extra):
             self._extra = sorted(unknown.union(self._extra))
             self._decoder = self._build_decoder()
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 WINDOW = 60.0  # seconds, where the API does not say
-_QUOTA = re.compile(r"(\d+)\s*;\s*window=(\d+)")
+# No longer than any limit is: a number of hundreds of digits is none that can be reckoned with.
+_NUMBER = re.compile(r"\s*([0-9]{1,9})(?![0-9])")
+_QUOTA = re.compile(r"([0-9]{1,9})\s*;\s*window=([0-9]{1,9})(?![0-9])")
 
 
 @dataclass
@@ -62,21 +64,19 @@ class Pacer:
 
     def learn(self, resource: str, headers: Mapping[str, str], retry_after: float = 0) -> None:
         """End a turn with the headers of its answer; `retry_after` are the seconds of a 429."""
-        limit, remaining = (
-            headers.get("X-RateLimit-Limit", ""),
-            headers.get("X-RateLimit-Remaining", ""),
-        )
+        limit = headers.get("X-RateLimit-Limit", "")
+        size = _NUMBER.match(limit)
+        remaining = _NUMBER.match(headers.get("X-RateLimit-Remaining", ""))
         with self._lock:
             known = self._bucket_of.get(resource)
             if known is not None:
                 known.pending = max(0, known.pending - 1)
-            size = re.match(r"\s*(\d+)", limit)
-            if size is None or int(size[1]) < 1 or not remaining.strip().isdigit():
+            if size is None or remaining is None or int(size[1]) < 1:
                 return
             bucket = self._buckets.setdefault(limit, _read_bucket(int(size[1]), limit))
             self._bucket_of[resource] = bucket
             bucket.at = self._clock()
-            bucket.tokens = float(remaining) - bucket.pending
+            bucket.tokens = float(remaining[1]) - bucket.pending
             if retry_after:
                 bucket.tokens = min(bucket.tokens, 1 - retry_after * bucket.rate - bucket.pending)
 

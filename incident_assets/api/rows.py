@@ -10,11 +10,14 @@ spooling and loading are elsewhere.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
 from incident_assets.api.exact_json import (
@@ -55,8 +58,15 @@ EMPTY = (b"", b"null")
 # dlt turns any other name into a different one, and a leading underscore is the loader's.
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
+MOST_UNKNOWN = 100  # columns of a table; each costs memory, also where it is empty
 NOT_LOADED = ""  # `_dlt_load_id` of a row until the load that wrote it is concluded
 
+# What Python can hold, in microseconds: offsets reach beyond it, and so does Arrow.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANTS = tuple(
+    (end.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    for end in (datetime.min, datetime.max)
+)
 _FRACTION = re.compile(r"(\.\d{6})(\d+)")
 
 
@@ -98,16 +108,32 @@ def build_row_type(endpoint: Endpoint, extra: Sequence[str] = ()) -> type[Row]:
     )
 
 
-def find_extra(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the fields that the table does not know and that can be columns, sorted."""
-    taken = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
-    return sorted(name for name in set().union(*items) - taken if is_column_name(name))
+class UnknownFields:
+    """Which of the fields that a table does not know are columns: the first MOST_UNKNOWN.
+
+    `columns` are those that the table has so far. Used by all threads that fetch a listing.
+    """
+
+    def __init__(self, endpoint: Endpoint, columns: Iterable[str] = ()):
+        self._pinned = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
+        self._admitted = set(columns) - self._pinned
+        self._lock = threading.Lock()
+
+    def admit(self, items: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the fields of these items that are columns, sorted."""
+        found = {name for name in set().union(*items) - self._pinned if is_column_name(name)}
+        with self._lock:
+            room = max(0, MOST_UNKNOWN - len(self._admitted))
+            self._admitted.update(sorted(found - self._admitted)[:room])
+            return sorted(found & self._admitted)
 
 
-def build_table(endpoint: Endpoint, items: Sequence[Any]) -> pa.Table:
+def build_table(
+    endpoint: Endpoint, items: Sequence[Any], unknown: UnknownFields | None = None
+) -> pa.Table:
     """Return one typed row per item, in order; items are all Rows or all parsed objects.
 
-    Columns: the pinned ones, unknown fields in alphabetical order as JSON text, `_rescued` (JSON
+    Columns: the pinned ones, `unknown` fields in alphabetical order as JSON text, `_rescued` (JSON
     text of an object, or null), `_deleted_at` (null), `_dlt_load_id` (NOT_LOADED). Every item has a
     text `id`.
     """
@@ -118,7 +144,7 @@ def build_table(endpoint: Endpoint, items: Sequence[Any]) -> pa.Table:
             return _build_from_rows(endpoint, extra, items)
         except (pa.ArrowInvalid, ValueError, OverflowError):
             items = [_unpack(names, row) for row in items]
-    return _build_from_objects(endpoint, items)
+    return _build_from_objects(endpoint, items, unknown or UnknownFields(endpoint))
 
 
 def _build_fields(endpoint: Endpoint, extra: Sequence[str]) -> list[Column]:
@@ -169,15 +195,17 @@ def _build_loader_arrays(rescued: Sequence[str | None]) -> list[pa.Array]:
     ]
 
 
-def _build_from_objects(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _build_from_objects(
+    endpoint: Endpoint, items: Sequence[Mapping[str, Any]], unknown: UnknownFields
+) -> pa.Table:
     rescued: list[dict[str, Any]] = [{} for _ in items]
-    unknown = set().union(*items) - {column.name for column in endpoint.columns}
-    extra = find_extra(endpoint, items)
+    others = set().union(*items) - {column.name for column in endpoint.columns}
+    extra = unknown.admit(items)
     arrays = [
         _build_array(column, [item.get(column.name) for item in items], rescued)
         for column in _build_fields(endpoint, extra)
     ]
-    for name in sorted(unknown.difference(extra)):
+    for name in sorted(others.difference(extra)):
         for item, spare in zip(items, rescued, strict=True):
             if item.get(name) is not None:
                 spare[name] = item[name]
@@ -219,7 +247,11 @@ def _build_array(column: Column, values: list[Any], rescued: list[dict[str, Any]
 
 def _cast(column: Column, values: Sequence[Any]) -> pa.Array:
     if column.type == "timestamp":
-        return pa.array(values, pa.string()).cast(ARROW_TYPES["timestamp"])
+        array = pa.array(values, pa.string()).cast(ARROW_TYPES["timestamp"])
+        first, last = (end.value for end in pc.min_max(array).values())
+        if first is not None and not _INSTANTS[0] <= first <= last <= _INSTANTS[1]:
+            raise OverflowError(column.name)
+        return array
     return pa.array(values, ARROW_TYPES[column.type])
 
 

@@ -20,9 +20,10 @@ from requests.exceptions import (
 
 from incident_assets.api.adapter import PacedAdapter, Traffic
 from incident_assets.api.cut_off import CutOff
-from incident_assets.api.failures import ATTEMPTS, RETRIED_STATUSES, clean_text
+from incident_assets.api.failures import clean_text
 from incident_assets.api.key import Key, LazyBearerAuth
 from incident_assets.api.pages import RetryablePage, refuse_redirect
+from incident_assets.api.retries import ATTEMPTS, LONGEST_WAIT, may_pass
 from incident_assets.settings import Settings
 
 RETRIED_ERRORS = (
@@ -32,23 +33,23 @@ RETRIED_ERRORS = (
     ContentDecodingError,
     RetryablePage,
 )
-LONGEST_RETRY_AFTER = 300  # seconds
 
 
 def build_session(settings: Settings, traffic: Mapping[str, Traffic]) -> Session:
     """Return the session that all listings share; `traffic` is by the path of prepared requests.
 
-    Retries 408, 429, 5xx but 501, connection errors, timeouts and bodies that are no page up to
-    three times after 2, 4 and 8 s (times `backoff` / 2), or as Retry-After says.
+    Retries 408, 429, 403 with Retry-After, 5xx but 501, connection errors, timeouts and bodies that
+    are no page up to three times after 2, 4 and 8 s (times `backoff` / 2), or as Retry-After says.
     """
     session = Client(
         request_timeout=(settings.connect_timeout, settings.read_timeout),
         raise_for_status=False,
-        status_codes=RETRIED_STATUSES,
+        status_codes=(),
+        retry_condition=lambda response, _: response is not None and may_pass(response),
         exceptions=RETRIED_ERRORS,
         request_max_attempts=ATTEMPTS,
         request_backoff_factor=settings.backoff,
-        request_max_retry_delay=min(LONGEST_RETRY_AFTER, settings.sync_deadline),
+        request_max_retry_delay=min(LONGEST_WAIT, settings.sync_deadline),
     ).session
     adapter = PacedAdapter(settings, traffic, pool_maxsize=max(len(traffic), 1))
     session.mount("http://", adapter)

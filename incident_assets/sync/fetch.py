@@ -29,16 +29,18 @@ from incident_assets.api.failures import (
     is_missing,
 )
 from incident_assets.api.key import Key, LazyBearerAuth
-from incident_assets.api.pages import PageReader, VariantPaginator
+from incident_assets.api.pages import IgnoredFilter, PageReader, VariantPaginator
 from incident_assets.api.session import build_session
 from incident_assets.settings import Settings
-from incident_assets.sync.listing import Listing
+from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.plan import Plan
 
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 5  # listings; most are one page, and more would hold more bodies at once
 WALKS_AT_ONCE = 8  # of one listing, where rows are asked for incident by incident
+OF_INCIDENT = "incident_id"  # parameter and column
+GONE_STATUSES = (404, 410, 422)  # of an incident whose updates are asked for
 PARENT = "listed_incidents"  # resource that gives rest_api the incidents to ask for
 
 
@@ -93,7 +95,7 @@ class Fetcher:
     def fetch_all(self, plan: Plan) -> None:
         """Walk all listings of a plan, at most five at a time.
 
-        A request that fails gives its listing up; anything else is raised, such as a full disk.
+        What fails gives its listing up; a full disk and an interrupt are raised.
         """
         source = self._build_source(plan.first)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -102,8 +104,10 @@ class Fetcher:
             }
             if plan.last is not None:
                 walks[plan.decisive].result()
-                plan.choose_updates()
-                self.fetch(plan.last)
+                with plan.last.blamed():
+                    plan.choose_updates()
+                if plan.last.failure is None:
+                    self.fetch(plan.last)
             for walk in walks.values():
                 walk.result()
         listings = list(plan.listings.values())
@@ -124,9 +128,9 @@ class Fetcher:
                 listing.is_whole = True
                 break
             except Exception as error:
-                cause = find_request_error(error)
-                if cause is None:
+                if not is_its_own(error):
                     raise
+                cause = find_request_error(error) or error
             failure = describe_failure(cause, self._url, self._key)
             if listing.pages or not is_missing(cause):
                 break
@@ -137,20 +141,45 @@ class Fetcher:
             return
         if len(listing.missing) > 1 and listing.is_missing:
             failure = describe_missing(listing.missing, self._url)
-        listing.failure = failure
-        if listing.pages:
-            listing.spool.discard()  # on a full disk open files take room
-        logger.warning("%s: %s", listing.name, failure)
+        listing.give_up(failure)
 
     def _walk(self, listing: Listing, resource: DltResource | None) -> None:
-        if listing.incidents is None:
+        if listing.incidents is None or not self._walk_incidents(listing, listing.incidents):
             _iterate(resource or self._build_source([listing]).resources[listing.name])
-            return
-        shares = [listing.incidents[start::WALKS_AT_ONCE] for start in range(WALKS_AT_ONCE)]
+
+    def _walk_incidents(self, listing: Listing, incidents: Sequence[str]) -> bool:
+        """Ask incident by incident; return False where everything has to be asked for instead.
+
+        One that is gone costs its own rows alone. Where none is there, it may be the path that is
+        not, which shows when everything is asked for.
+        """
+        shares = [incidents[start::WALKS_AT_ONCE] for start in range(WALKS_AT_ONCE)]
         sources = [self._build_source([listing], share) for share in shares if share]
+        why = "none of these incidents is there"
         with ThreadPoolExecutor(WALKS_AT_ONCE) as pool:
-            for walk in [pool.submit(_iterate, x.resources[listing.name]) for x in sources]:
+            walks = [pool.submit(_iterate, x.resources[listing.name]) for x in sources]
+        try:
+            for walk in walks:
                 walk.result()
+        except Exception as error:
+            cause = find_request_error(error)
+            if not isinstance(cause, IgnoredFilter):
+                raise
+            why = str(cause)
+        else:
+            if listing.gone and listing.pages:
+                logger.warning(
+                    "%s: the API has no more of %d incidents, such as %s; what the table has of "
+                    "them stays until the next full listing",
+                    listing.name,
+                    len(listing.gone),
+                    listing.gone[0],
+                )
+            if listing.pages or not listing.gone:
+                return True
+        logger.warning("%s: %s: asking for all", listing.name, why)
+        listing.ask(listing.way)
+        return False
 
     def _build_source(
         self, listings: Sequence[Listing], incidents: Sequence[str] | None = None
@@ -166,7 +195,7 @@ class Fetcher:
             resource["endpoint"]["response_actions"] = [_judge_pages(listing)]
         if incidents is not None:
             endpoint = config["resources"][0]["endpoint"]
-            endpoint["params"]["incident_id"] = f"{{resources.{PARENT}.id}}"
+            endpoint["params"][OF_INCIDENT] = f"{{resources.{PARENT}.id}}"
             page = [{"id": incident} for incident in incidents]
             config["resources"].insert(0, dlt.resource([page], name=PARENT))
         with self._building:
@@ -177,10 +206,18 @@ class Fetcher:
 
 
 def _judge_pages(listing: Listing) -> Callable[[Response], None]:
-    reader = PageReader(listing.endpoint, listing.way)
+    reader = PageReader(listing.endpoint, listing.way, listing.spool.unknown)
 
     def judge(response: Response) -> None:
-        reader.judge(response)
+        asked = dict(_read_query(response))
+        incident = asked.get(OF_INCIDENT)
+        if incident and response.status_code in GONE_STATUSES and "after" not in asked:
+            listing.gone.append(incident)
+            reader.pass_over(response)
+            return
+        page = reader.judge(response)
+        if incident:
+            reader.refuse_others(page, OF_INCIDENT, incident)
 
     return judge
 
@@ -188,7 +225,8 @@ def _judge_pages(listing: Listing) -> Callable[[Response], None]:
 def _take_pages(listing: Listing) -> Callable[[Any, Any], None]:
     def take(items: Any, meta: Any = None) -> None:
         response = items.response
-        listing.take(response.page, _name_walk(response.request.url))
+        if response.ok:
+            listing.take(response.page, _name_walk(response))
 
     return take
 
@@ -198,6 +236,10 @@ def _iterate(resource: DltResource) -> None:
         pass  # each page is taken by the resource's last step
 
 
-def _name_walk(url: str) -> str:
+def _read_query(response: Response) -> list[tuple[str, str]]:
+    return parse_qsl(urlsplit(str(response.request.url)).query)
+
+
+def _name_walk(response: Response) -> str:
     """Return what the pages of one walk have in common: their query without the cursor."""
-    return repr([pair for pair in parse_qsl(urlsplit(url).query) if pair[0] != "after"])
+    return repr([pair for pair in _read_query(response) if pair[0] != "after"])

@@ -4,15 +4,39 @@ Rule 0 of the data lives here: rows are spooled as they come, and are handed ove
 whole listing has succeeded. Asking is `fetch`'s; what a listing means for its table is `plan`'s.
 """
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from incident_assets.api.adapter import Traffic
 from incident_assets.api.endpoints import Endpoint, Way
-from incident_assets.api.failures import Failure
+from incident_assets.api.failures import Failure, describe_surprise, unwrap
 from incident_assets.api.pages import BadPage, Page
+from incident_assets.warehouse.file import find_storage_failure
 from incident_assets.warehouse.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+BARREN_PAGES = 3  # in a row without a new row, after which a walk is taken to be endless
+
+
+def is_its_own(error: BaseException) -> bool:
+    """Whether an error may be that of one listing: no interrupt, and no failure of the disk."""
+    chain = list(unwrap(error))
+    interrupted = any(not isinstance(x, Exception | GeneratorExit) for x in chain)
+    return not interrupted and find_storage_failure(error) is None
+
+
+@dataclass
+class Walk:
+    """How far one of a listing's walks is: it began after `since` rows of the listing."""
+
+    since: int
+    cursors: set[str] = field(default_factory=set)
+    barren: int = 0
 
 
 class Listing:
@@ -22,14 +46,15 @@ class Listing:
     `incidents` are the only ones whose rows are asked for, None for all; `full` is neither.
     `seconds` is the time from the first request until it `ended`.
     `announced` is the total that the API gave, where it gives one. `missing` are the paths that are
-    not there, with what they answered. `is_whole` once all that was asked for has come.
+    not there, with what they answered; `gone` are incidents that are not. `is_whole` once all that
+    was asked for has come. `columns` are those that the table has so far.
     """
 
-    def __init__(self, endpoint: Endpoint, folder: Path):
+    def __init__(self, endpoint: Endpoint, folder: Path, columns: Iterable[str] = ()):
         self.endpoint = endpoint
         self.name = endpoint.name
         self.way = endpoint.newest
-        self.spool = Spool(endpoint, folder)
+        self.spool = Spool(endpoint, folder, columns)
         self.traffic = Traffic(endpoint.name)
         self.since: str | None = None
         self.incidents: Sequence[str] | None = None
@@ -37,12 +62,13 @@ class Listing:
         self.pages = 0
         self.announced: int | None = None
         self.missing: list[tuple[str, Failure]] = []
+        self.gone: list[str] = []
         self.failure: Failure | None = None
         self.is_whole = False
         self.ended: float | None = None
         self.seconds = 0.0
         self._lock = threading.Lock()
-        self._cursors: set[tuple[str, str]] = set()
+        self._walks: dict[str, Walk] = {}
 
     @property
     def filters(self) -> dict[str, str]:
@@ -74,16 +100,43 @@ class Listing:
         self.incidents = incidents
         self.full = self.since is None and incidents is None
 
+    def give_up(self, failure: Failure) -> None:
+        """Note why it cannot be had, which costs the other listings nothing."""
+        self.is_whole = False
+        self.failure = failure
+        self.spool.discard()  # on a full disk open files take room
+        logger.warning("%s: %s", self.name, failure)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Give the listing up for what goes wrong in the block, if that is its own."""
+        try:
+            yield
+        except Exception as error:
+            if not is_its_own(error):
+                raise
+            self.give_up(describe_surprise(error))
+
     def take(self, page: Page, walk: str) -> None:
         """Take a page of one of the walks: count it, and spool its rows.
 
-        Raises BadPage if its cursor was seen before in that walk, which would never end.
+        Raises BadPage where the walk would never end: its cursor was seen before, or page after
+        page has no new row.
         """
         with self._lock:
             self.pages += 1
             self.announced = page.total if page.total is not None else self.announced
-            if page.after is not None:
-                if (walk, page.after) in self._cursors:
-                    raise BadPage("the API repeated a cursor, so the listing would never end")
-                self._cursors.add((walk, page.after))
-        self.spool.add(page.items, page.ids, page.size)
+            going = self._walks.setdefault(walk, Walk(self.spool.taken))
+            if page.after is None:
+                del self._walks[walk]
+            elif page.after in going.cursors:
+                raise BadPage("the API repeated a cursor, so the listing would never end")
+            else:
+                going.cursors.add(page.after)
+        is_new = self.spool.add(page.items, page.ids, page.size, going.since)
+        going.barren = 0 if is_new else going.barren + 1
+        if page.after is not None and going.barren >= BARREN_PAGES:
+            raise BadPage(
+                f"{going.barren} pages in a row had no new row and a new cursor each, so the "
+                "listing would never end"
+            )

@@ -116,7 +116,7 @@ def explain_storage_failures(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _find_storage_failure(error)
+        reason = find_storage_failure(error)
         if reason is None:
             raise
         raise DatabaseError(
@@ -126,7 +126,8 @@ def explain_storage_failures(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _find_storage_failure(error: BaseException | None) -> str | None:
+def find_storage_failure(error: BaseException | None) -> str | None:
+    """Return what an error says of a full or failing disk, None if it says nothing of one."""
     # dlt wraps what went wrong in several errors of its own, some of which keep only the text.
     found = None
     while error is not None:

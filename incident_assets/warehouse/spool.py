@@ -4,7 +4,7 @@ Memory stays bounded whatever a listing holds. Whether the listing is whole is n
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import Endpoint
-from incident_assets.api.rows import build_columns, build_schema, build_table
+from incident_assets.api.rows import UnknownFields, build_columns, build_schema, build_table
 
 # What is turned into Arrow at a time: bounds memory, also for the unpaginated bodies.
 CHUNK_ROWS = 2000
@@ -33,12 +33,14 @@ class SpooledFile:
 class Spool:
     """The rows of a listing, in a folder of the run. Used by all threads that fetch them.
 
-    After `end`, `files` hold them, and `sql` reads them, one row per id.
+    `columns` are those that its table has so far. After `end`, `files` hold the rows, and `sql`
+    reads them, one row per id.
     """
 
-    def __init__(self, endpoint: Endpoint, folder: Path):
+    def __init__(self, endpoint: Endpoint, folder: Path, columns: Iterable[str] = ()):
         self._endpoint = endpoint
         self.folder = folder
+        self.unknown = UnknownFields(endpoint, columns)
         self.files: Sequence[SpooledFile] = ()
         self.sql = ""
         self._lock = threading.Lock()
@@ -61,13 +63,23 @@ class Spool:
         """Rows that came more than once; the last one counts."""
         return len(self._stale)
 
-    def add(self, items: Sequence[Any], ids: Sequence[str], size: int) -> None:
-        """Take the items of a page of so many bytes, with their ids."""
+    @property
+    def taken(self) -> int:
+        """Rows so far, with those that came more than once."""
+        return self._spooled
+
+    def add(self, items: Sequence[Any], ids: Sequence[str], size: int, since: int = 0) -> bool:
+        """Take the items of a page of so many bytes, with their ids.
+
+        Return whether it has an id that did not come after the first `since` rows.
+        """
         with self._lock:
+            is_new = bool(ids)
             if self._waiting and items and type(items[0]) is not type(self._waiting[0]):
                 self._flush()
             rows = {identifier: row for row, identifier in enumerate(ids, self._spooled)}
             if len(rows) < len(ids) or not self._row_of.keys().isdisjoint(rows):
+                is_new = any(self._row_of.get(identifier, -1) < since for identifier in ids)
                 for number, identifier in enumerate(ids, self._spooled):
                     if (stale := self._row_of.get(identifier)) is not None:
                         self._stale.add(stale)
@@ -79,6 +91,7 @@ class Spool:
             self._waiting_bytes += size
             if len(self._waiting) >= CHUNK_ROWS or self._waiting_bytes >= CHUNK_BYTES:
                 self._flush()
+            return is_new
 
     def end(self) -> None:
         """Close the files and leave one row per id in them; there is at least one file."""
@@ -109,7 +122,8 @@ class Spool:
     def _flush(self) -> None:
         items, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for start in range(0, len(items), CHUNK_ROWS):
-            self._write(build_table(self._endpoint, items[start : start + CHUNK_ROWS]))
+            chunk = items[start : start + CHUNK_ROWS]
+            self._write(build_table(self._endpoint, chunk, self.unknown))
 
     def _write(self, table: pa.Table) -> None:
         # A field that appears on a later page starts a file of its own.
