@@ -14,7 +14,7 @@ import duckdb as engine
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import NEVER_LOADED, Finding
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseBusy
@@ -49,7 +49,6 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
             for check in CHECKS
         ],
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def run(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource

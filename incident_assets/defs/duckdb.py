@@ -18,21 +18,24 @@ from pydantic import PrivateAttr
 from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.held import HeldDatabase, hold_database
+from incident_assets.warehouse.interrupts import raise_interrupts
 
-# For a busy database alone; failures of the API are retried by the session, request by request.
-BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
+# For a busy database alone, each waiting for `lock_timeout`. Not as a RetryPolicy: Dagster would
+# start a step again that was interrupted, and sleep between two tries whatever comes.
+RETRIES = 2
 
 
 @contextmanager
 def explain_errors() -> Iterator[None]:
     """Turn what is wrong with settings or database into one clear failure of the step.
 
-    Only a busy database is worth another try, by the step's retry policy.
+    Only a busy database is worth another try. An interrupt is raised as itself.
     """
     try:
-        yield
+        with raise_interrupts():
+            yield
     except DatabaseBusy as error:
-        raise dg.Failure(str(error)) from None
+        raise dg.RetryRequested(RETRIES) from dg.Failure(str(error))
     except (SettingError, DatabaseError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 

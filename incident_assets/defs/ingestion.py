@@ -14,7 +14,7 @@ from pydantic import Field
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.api import ApiResource
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.outcome import (
     LOG_KEY,
     OUTCOME_CHECK,
@@ -74,7 +74,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         specs=[*build_raw_specs(endpoints), LOG_SPEC],
         check_specs=[build_loaded_spec(endpoint.name) for endpoint in endpoints],
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def sync(
         context: dg.AssetExecutionContext,
@@ -101,8 +100,9 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 run.fetch()
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
-        for event in events:
-            outcome = outcomes[event.asset_key.path[-1]]
+        told = {event.asset_key: event for event in events}
+        for name, outcome in outcomes.items():
+            event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
             if outcome.outcome != "failed":
                 yield event._replace(metadata=_describe(event.metadata, outcome))
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}

@@ -14,7 +14,7 @@ import dagster as dg
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.defs.checks import report_finding
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import OWNER
 from incident_assets.models.building import build_model, check_grain, find_missing
 from incident_assets.models.catalog import (
@@ -57,7 +57,6 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
         ],
         # Nothing is yielded where there is nothing to read, not even a result of the check.
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def build(
         context: dg.AssetExecutionContext, duckdb: DuckDBResource

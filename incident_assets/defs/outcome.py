@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb as engine
 
 from incident_assets.api.endpoints import Endpoint
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.sync.log import LOG_TABLE
 from incident_assets.warehouse.schemas import LOG_SCHEMA
@@ -74,7 +74,6 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
                 description="Every resource that this run asked for could be read and has landed.",
             )
         ],
-        retry_policy=BUSY_POLICY,
     )
     def every_resource_loaded(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource

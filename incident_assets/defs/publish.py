@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.outcome import LOG_KEY
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.publishing import publish_database
@@ -25,7 +25,6 @@ def build_published_copy() -> dg.AssetsDefinition:
         kinds={"duckdb"},
         # It depends on the log alone, so that nothing skipped stops it, and comes last.
         op_tags={"dagster/priority": "-100"},
-        retry_policy=BUSY_POLICY,
         description="The whole database in a second file that is safe to keep open: each sync "
         "replaces it at once, and who reads the old one keeps reading it until reconnecting.",
     )

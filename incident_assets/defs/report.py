@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.models.catalog import MODEL_SCHEMA
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseError, read_first_line, replace_file
@@ -34,7 +34,6 @@ def build_report_asset() -> dg.AssetsDefinition:
         group_name="analytics",
         kinds={"matplotlib", "html"},
         tags=NIGHTLY,
-        retry_policy=BUSY_POLICY,
         description="Incidents per week, how fast they are acknowledged and resolved, time in "
         "status, responder load and ageing follow-ups: plots in the metadata, and one HTML file "
         "that opens offline, prints, and is readable on a phone.",

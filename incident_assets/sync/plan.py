@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.api.categories import ACTIVE_CATEGORIES
+from incident_assets.api.categories import IDLE_CATEGORIES, STATUS_CATEGORIES
 from incident_assets.api.endpoints import Endpoint, find_endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
@@ -26,7 +26,7 @@ from incident_assets.warehouse.spool import SpooledFile
 logger = logging.getLogger(__name__)
 
 FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
-INCIDENTS, UPDATES = "incidents", "incident_updates"
+STATUSES, INCIDENTS, UPDATES = "incident_statuses", "incidents", "incident_updates"
 NOTHING = "(SELECT '' AS id, NOW() AS updated_at, NULL::JSON AS incident_status WHERE false)"
 
 State = dict[str, dict[str, Any]]
@@ -60,8 +60,9 @@ class Plan:
 
     `tables` are the raw tables that are there. `known` is the state of before, and `state` that of
     after, once `decide` was called; then `verdicts` say what each listing may take away.
-    `accepted` are the resources whose loss somebody has accepted, and `lost_roles` the roles that
-    the key no longer has.
+    `statuses` is the listing of statuses that incidents need, which may be none of those to be
+    loaded. `accepted` are the resources whose loss somebody has accepted, and `lost_roles` the
+    roles that the key no longer has.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Plan:
         known: Mapping[str, Mapping[str, Any]],
         by_changes: bool,
         started: datetime,
+        statuses: Listing | None = None,
         accepted: Collection[str] = (),
         lost_roles: Collection[str] = (),
     ):
@@ -97,7 +99,8 @@ class Plan:
             and not listings[INCIDENTS].full
             and self._remembered(UPDATES, "complete")
         )
-        self.last = listings[UPDATES] if waits else None
+        wanted = (statuses, listings.get(INCIDENTS), listings[UPDATES] if waits else None)
+        self.chain = [listing for listing in wanted if listing is not None]
 
     @property
     def refreshes(self) -> bool:
@@ -105,14 +108,9 @@ class Plan:
         return self.schema != RAW_SCHEMA
 
     @property
-    def first(self) -> list[Listing]:
-        """The listings that wait for no other."""
-        return [listing for listing in self.listings.values() if listing is not self.last]
-
-    @property
-    def decisive(self) -> str:
-        """The listing that shows what to ask for in `last`."""
-        return INCIDENTS
+    def free(self) -> list[Listing]:
+        """The listings that wait for no other; those of the chain wait for the one before."""
+        return [listing for listing in self.listings.values() if listing not in self.chain]
 
     def _remembered(self, name: str, what: str) -> Any:
         return self._known.get(name, {}).get(what)
@@ -124,7 +122,36 @@ class Plan:
         start = datetime.fromisoformat(watermark) - changes.overlap
         return start.date().isoformat() if changes.by_date else start.isoformat()
 
-    def choose_updates(self) -> None:
+    def prepare(self, listing: Listing) -> None:
+        """Decide what a listing of the chain is asked for, by what those before it have shown."""
+        if listing.name == INCIDENTS:
+            listing.categories = self._find_categories()
+        elif listing.name == UPDATES:
+            self._choose_updates()
+
+    def _find_categories(self) -> list[str]:
+        """Return the categories that incidents can be of: those known, and the account's own."""
+        statuses = self.chain[0]
+        found = []
+        if statuses.is_whole:
+            words = "regexp_full_match(category, '[a-z0-9_]+')"  # others are no filter's
+            sql = f"SELECT DISTINCT category FROM {statuses.spool.sql} WHERE {words}"
+            found = sorted({row[0] for row in self._read(sql)}.difference(STATUS_CATEGORIES))
+        return [*STATUS_CATEGORIES, *found]
+
+    def misses_rows(self, listing: Listing) -> bool:
+        """Whether stored rows were not listed that may have moved between variants meanwhile."""
+        if not (listing.is_whole and listing.full and len(listing.way.variants) > 1):
+            return False
+        table = f"{RAW_SCHEMA}.{listing.name}"
+        return listing.name in self._tables and bool(
+            self._read(
+                f"SELECT 1 FROM {table} WHERE _deleted_at IS NULL "
+                f"AND id NOT IN (SELECT id FROM {listing.spool.sql}) LIMIT 1"
+            )
+        )
+
+    def _choose_updates(self) -> None:
         """Ask for the updates of the incidents that may have new ones, or for all of them."""
         _, wanted = self._find_changed()
         by_incident, all_pages = self._count_requests(wanted)
@@ -268,11 +295,11 @@ class Plan:
             )
             SELECT id, true FROM changed
             UNION ALL SELECT id, false FROM now ANTI JOIN changed USING (id)
-            WHERE category IN (SELECT unnest(?::VARCHAR[])) OR updated_at >= ?
+            WHERE coalesce(category, '') NOT IN (SELECT unnest(?::VARCHAR[])) OR updated_at >= ?
             ORDER BY ALL""",
             [
                 self._remembered(UPDATES, "pending") or [],
-                list(ACTIVE_CATEGORIES),
+                list(IDLE_CATEGORIES),
                 datetime.fromisoformat(since) - FULL_LISTING_OVERLAP if since else None,
             ],
         )

@@ -13,7 +13,7 @@ from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.failures import describe_failure, describe_missing, is_missing
 from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.pages import BadPage, PageReader
-from incident_assets.api.session import ask_once, read_identity
+from incident_assets.api.session import ask, read_identity
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.file import DatabaseError, open_database
@@ -60,7 +60,7 @@ def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Readiness
     for way in endpoint.ways:
         size = {} if way.page_size is None else {"page_size": "1"}
         try:
-            PageReader(endpoint, way).read(ask_once(settings, key, way.path, **size))
+            PageReader(endpoint, way).read(ask(settings, key, way.path, size))
         except (RequestException, BadPage) as error:
             failure = describe_failure(error, url, key)
             if not is_missing(error):

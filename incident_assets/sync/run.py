@@ -6,7 +6,7 @@ Used by the Dagster op and by the command alike.
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,22 +16,29 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint, find_endpoint
 from incident_assets.api.key import resolve_key
+from incident_assets.api.retries import ATTEMPTS
 from incident_assets.api.session import read_identity
 from incident_assets.settings import SettingError, Settings
-from incident_assets.sync.account import check_account, prepare_account
+from incident_assets.sync.account import (
+    Account,
+    check_account,
+    prepare_account,
+    recognise_rows,
+)
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.load import build_pipeline, build_source, read_state
 from incident_assets.sync.log import Kind, Outcome, prepare_log, write_log
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import bound_memory
-from incident_assets.sync.plan import Landing, Plan
+from incident_assets.sync.plan import INCIDENTS, STATUSES, Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.columns import pin_columns
 from incident_assets.warehouse.file import explain_storage_failures, has_table, open_database
+from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import (
     compact_table,
     mark_deleted,
@@ -42,6 +49,7 @@ from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 
 logger = logging.getLogger(__name__)
 
+IDLE = "there was nothing to ask for: no incident has changed or is active"
 MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
 
 
@@ -50,6 +58,8 @@ class Sync:
     """A sync that is set up: `fetch`, run `pipeline` on `decide()`'s source, then `conclude`."""
 
     run_id: str
+    settings: Settings
+    account: Account
     started: datetime
     connection: duckdb.DuckDBPyConnection
     plan: Plan
@@ -59,8 +69,11 @@ class Sync:
     landings: list[Landing]
 
     def fetch(self) -> None:
-        """Walk all listings to their ends."""
+        """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""
         self.fetcher.fetch_all(self.plan)
+        if not self.account.is_proven:
+            listings = {*self.plan.listings.values(), *self.plan.chain}
+            recognise_rows(self.connection, self.settings, listings)
 
     def decide(self) -> Any:
         """Return the dlt source of what the listings change in their tables."""
@@ -90,7 +103,8 @@ class Sync:
             stamp_load(self.connection, table, load_id)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 deleted += mark_deleted(self.connection, table, listing.spool, self.started)
-        if said := verdict.held or verdict.remark:
+        short = f"{listing.announced} rows were announced and {listing.rows} came"
+        if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)
         counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         notice = "; ".join(f"{name}: {value}" for name, value in listing.traffic.notice.items())
@@ -113,7 +127,7 @@ class Sync:
             missing_hash=verdict.missing_hash,
             dropped=verdict.missing + verdict.marked if deleted and self.plan.refreshes else 0,
             accepted=verdict.is_accepted,
-            remark=verdict.remark,
+            remark=verdict.remark or ("" if listing.pages or listing.failure else IDLE),
         )
 
     def _find_load_id(self) -> str:
@@ -163,7 +177,7 @@ def open_sync(
     connection.execute(f"SET memory_limit = '{MEMORY}'")
     prepare_log(connection)
     prepare_account(connection)
-    check_account(connection, settings, read_identity(settings, key))
+    account = check_account(connection, settings, read_identity(settings, key, ATTEMPTS))
     with (
         bound_memory(),
         _working_folder(settings.database) as folder,
@@ -176,14 +190,32 @@ def open_sync(
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}
-        plan = Plan(connection, schema, listings, tables, known, changes, started, accept_loss)
+        statuses = _find_statuses(listings, folder)
+        plan = Plan(
+            *(connection, schema, listings, tables, known, changes, started, statuses),
+            accepted=accept_loss,
+            lost_roles=account.lost_roles,
+        )
         with (
             _discarding(listings.values()),
             explain_storage_failures(settings.database),
             watch(listings.values()),
         ):
-            fetcher = Fetcher(settings, key, listings.values())
-            yield Sync(run_id, started, connection, plan, fetcher, pipeline, folder, [])
+            fetcher = Fetcher(settings, key, [*listings.values(), *plan.chain])
+            with raise_interrupts():
+                yield Sync(
+                    *(run_id, settings, account, started, connection, plan, fetcher),
+                    *(pipeline, folder, []),
+                )
+
+
+def _find_statuses(listings: Mapping[str, Listing], folder: Path) -> Listing | None:
+    """Return the listing of statuses that incidents need; its requests count as theirs."""
+    if INCIDENTS not in listings or STATUSES in listings:
+        return listings.get(STATUSES) if INCIDENTS in listings else None
+    statuses = Listing(find_endpoint(STATUSES), folder)
+    statuses.traffic = listings[INCIDENTS].traffic
+    return statuses
 
 
 @contextmanager

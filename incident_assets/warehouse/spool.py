@@ -114,6 +114,16 @@ class Spool:
         pq.write_table(schema.empty_table(), path)
         return SpooledFile(path, 0, schema)
 
+    def reopen(self) -> None:
+        """Take more rows after `end`; those that come again replace those of before."""
+        self._written = [file for file in self.files if file.rows]
+        self._stale.clear()
+        ids: list[str] = []
+        for file in self._written:
+            ids += pq.read_table(file.path, columns=["id"])["id"].to_pylist()
+        self._row_of = {identifier: row for row, identifier in enumerate(ids)}
+        self._spooled = len(ids)
+
     def discard(self) -> None:
         """Let go of the files, whatever state they are in; on a full disk open ones take room."""
         with suppress(OSError):

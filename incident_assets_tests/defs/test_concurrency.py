@@ -15,7 +15,6 @@ import pytest
 from filelock import FileLock
 
 from incident_assets.build import build_definitions
-from incident_assets.defs import ingestion
 from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.demo.faults import Fault, hang, status
 from incident_assets.demo.server import DemoApi
@@ -73,7 +72,6 @@ def test_two_runs_at_once_both_succeed(
 def test_a_busy_database_alone_is_tried_again(
     api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ingestion, "BUSY_POLICY", dg.RetryPolicy(max_retries=2))
     monkeypatch.setenv("INCIDENT_LOCK_TIMEOUT", "0.2")
     assert execute().success
     requests = api.count()

@@ -21,7 +21,7 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.demo.versions import CAME_AFTER_AUGUST, Calendar
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.plan import ACTIVE_CATEGORIES
+from incident_assets.sync.plan import IDLE_CATEGORIES
 from incident_assets.sync.run import Sync, run_sync
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets_tests.conftest import KEY, NAMES, read_rows, read_table
@@ -48,7 +48,7 @@ def find_active(api: DemoApi) -> list[str]:
     return [
         row["id"]
         for row in api.rows("incidents")
-        if row["incident_status"]["category"] in ACTIVE_CATEGORIES
+        if row["incident_status"]["category"] not in IDLE_CATEGORIES
     ]
 
 
