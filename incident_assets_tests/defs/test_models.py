@@ -154,6 +154,26 @@ def test_a_wrong_setting_fails_the_models_that_read_it(
     assert MODELS - set(materialised(result)) == {"fct_follow_up", "mart_follow_up_ageing"}
 
 
+def test_a_moment_without_a_timestamp_is_a_warning_on_its_model(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_database("UPDATE incident_api.incident_timestamps SET name = 'Done' WHERE rank = 8")
+    for timestamps in ("", "fixed=Done"):
+        monkeypatch.setenv("INCIDENT_TIMESTAMPS", timestamps)
+        result = build("dim_moment")
+        assert result.success
+        found = {x.check_name: x for x in result.get_asset_check_evaluations()}
+        assert found["grain"].passed
+        assert found["moments"].passed == bool(timestamps)
+        assert found["moments"].severity == dg.AssetCheckSeverity.WARN
+    key = dg.AssetCheckKey(model_key("dim_moment"), "moments")
+    alone = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
+    definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=[alone]))
+    result = definitions.resolve_job_def("alone").execute_in_process(raise_on_error=False)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.passed and not materialised(result)
+
+
 def test_the_check_of_a_grain_can_be_run_alone(build: Build) -> None:
     build("dim_severity")
     change_database("INSERT INTO incident_analytics.dim_severity (name) VALUES ('No key')")
