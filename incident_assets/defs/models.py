@@ -24,7 +24,7 @@ from incident_assets.models.catalog import (
     find_origins,
     read_models,
 )
-from incident_assets.models.mapped import MODEL_CHECKS
+from incident_assets.models.mapped import MODEL_CHECKS, ModelCheck
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
@@ -48,19 +48,7 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=model.name,
         specs=[_build_spec(model)],
-        check_specs=[
-            dg.AssetCheckSpec(
-                GRAIN,
-                asset=key,
-                blocking=True,
-                description=f"({', '.join(model.grain)}) is never empty and never there twice. "
-                "A build that breaks this is undone, and nothing is built on it.",
-            ),
-            *(
-                dg.AssetCheckSpec(x.name, asset=key, description=f"{x.meaning}\n\n{x.remedy}")
-                for x in others
-            ),
-        ],
+        check_specs=_build_check_specs(model, others),
         # Nothing is yielded where there is nothing to read, not even a result of the check.
         can_subset=True,
         retry_policy=BUSY_POLICY,
@@ -87,11 +75,31 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
             metadata = _describe(model, built.nulls)
             metadata |= {"dagster/row_count": built.rows, "seconds": seconds}
             yield dg.MaterializeResult(key, metadata=metadata)
-        for selected in sorted(context.selected_asset_check_keys):
-            if selected.name in findings:
-                yield report_finding(selected.name, key, findings[selected.name])
+        selected = {check.name for check in context.selected_asset_check_keys}
+        for name, finding in findings.items():
+            # A build that was undone must not pass for one, whether or not its check was selected.
+            if built or name in selected:
+                yield report_finding(name, key, finding)
 
     return build
+
+
+def _build_check_specs(model: Model, others: Iterable[ModelCheck]) -> list[dg.AssetCheckSpec]:
+    key = model_key(model.name)
+    grain = dg.AssetCheckSpec(
+        GRAIN,
+        asset=key,
+        blocking=True,
+        description=f"({', '.join(model.grain)}) is never empty and never there twice. "
+        "A build that breaks this is undone, and nothing is built on it.",
+    )
+    return [
+        grain,
+        *(
+            dg.AssetCheckSpec(x.name, asset=key, description=f"{x.meaning}\n\n{x.remedy}")
+            for x in others
+        ),
+    ]
 
 
 def _build_spec(model: Model) -> dg.AssetSpec:

@@ -143,6 +143,18 @@ def test_a_broken_key_is_an_error_that_keeps_the_old_table_and_blocks(
     assert read_database()[name] == before[name]
 
 
+def test_a_broken_key_fails_a_run_that_selects_no_checks(
+    loaded: Settings, instance: dg.DagsterInstance
+) -> None:
+    change_database("INSERT INTO incident_api.severities FROM incident_api.severities LIMIT 1")
+    model = dg.AssetSelection.assets(model_key("dim_severity")).without_checks()
+    jobs = [dg.define_asset_job("unchecked", model)]
+    definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=jobs))
+    job = definitions.resolve_job_def("unchecked")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success and not materialised(result)
+
+
 def test_a_wrong_setting_fails_the_models_that_read_it(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
