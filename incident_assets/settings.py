@@ -48,7 +48,8 @@ class Settings:
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",
         "",
-        "Moments under other names: `accepted=Acknowledged,fixed=01ABC...` (name or id)",
+        "Moments under other names: `accepted=Acknowledged,fixed=01ABC...` (name or id); "
+        "`documented=none`, not recorded",
     )
     statuses: str = _setting(
         "INCIDENT_STATUSES", "", "Statuses in another category: `Monitoring=closed` (name or id)"

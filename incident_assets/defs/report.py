@@ -20,6 +20,7 @@ MARTS = {
     "stays": "mart_time_in_status_recent",
     "load": "mart_responder_load",
     "ageing": "mart_follow_up_ageing",
+    "moments": "dim_moment",
 }
 # Only the job that loads everything builds it, see `jobs`.
 NIGHTLY = {"cadence": "nightly"}
@@ -45,11 +46,12 @@ def build_report_asset() -> dg.AssetsDefinition:
         stays: pa.Table,
         load: pa.Table,
         ageing: pa.Table,
+        moments: pa.Table,
     ) -> dg.MaterializeResult[Any]:
         # Late, so that the definitions load without what draws.
         from incident_assets.report.build import Marts, build_report
 
-        report = build_report(Marts(weekly, trend, stays, load, ageing), datetime.now(UTC))
+        report = build_report(Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC))
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from requests.exceptions import RequestException
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.failures import describe_failure, describe_missing, is_missing
 from incident_assets.api.key import Key, resolve_key
-from incident_assets.api.pages import BadPage, PageReader
+from incident_assets.api.names import find_moments, say_missing
+from incident_assets.api.pages import BadPage, Page, PageReader
 from incident_assets.api.session import ask, read_identity
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.telemetry import opt_out
@@ -21,15 +23,19 @@ from incident_assets.warehouse.file import DatabaseError, open_database
 
 @dataclass(frozen=True)
 class Readiness:
-    """One thing that was checked: `ready` says whether a sync would get past it."""
+    """One thing that was checked: `ready` says whether a sync would get past it.
+
+    `warns` if it would, but leave something empty.
+    """
 
     subject: str
     ready: bool
     detail: str
+    warns: bool = False
 
 
 def examine(settings: Settings) -> Iterator[Readiness]:
-    """Yield one for the address, the key, each resource and the database, as they come."""
+    """Yield one for address, key, each resource, moments and database, as they come."""
     opt_out()
     key = None
     try:
@@ -50,27 +56,48 @@ def examine(settings: Settings) -> Iterator[Readiness]:
             roles = ", ".join(identity.roles) or "none"
             whose = f"{identity.name} at {identity.dashboard_url}; roles: {roles}"
         yield Readiness("whose key", True, whose)
-        yield from (_try_resource(settings, key, endpoint) for endpoint in ENDPOINTS)
+        for endpoint in ENDPOINTS:
+            readiness, page = _try_resource(settings, key, endpoint)
+            yield readiness
+            if page and endpoint.name == "incident_timestamps":
+                yield _judge_moments(settings, page)
     yield _try_database(settings.database)
 
 
-def _try_resource(settings: Settings, key: Key, endpoint: Endpoint) -> Readiness:
+def _try_resource(
+    settings: Settings, key: Key, endpoint: Endpoint
+) -> tuple[Readiness, Page | None]:
     """Ask for a page in the newest way that the API knows."""
     url, missing = settings.require_base_url(), []
     for way in endpoint.ways:
         size = {} if way.page_size is None else {"page_size": "1"}
         try:
-            PageReader(endpoint, way).read(ask(settings, key, way.path, size))
+            page = PageReader(endpoint, way).read(ask(settings, key, way.path, size))
         except (RequestException, BadPage) as error:
             failure = describe_failure(error, url, key)
             if not is_missing(error):
-                return Readiness(endpoint.name, False, str(failure))
+                return Readiness(endpoint.name, False, str(failure)), None
             missing.append((way.path, failure))
         else:
-            return Readiness(endpoint.name, True, f"readable at {way.path}")
+            return Readiness(endpoint.name, True, f"readable at {way.path}"), page
     if len(missing) > 1:
         failure = describe_missing(missing, url)
-    return Readiness(endpoint.name, False, str(failure))
+    return Readiness(endpoint.name, False, str(failure)), None
+
+
+def _judge_moments(settings: Settings, page: Page) -> Readiness:
+    rows = [msgspec.to_builtins(item) for item in page.items]
+    try:
+        moments = find_moments(settings, [(x["id"], _read_text(x.get("name"))) for x in rows])
+    except SettingError as error:
+        return Readiness("moments", False, str(error))
+    if said := say_missing(moment for moment, found in moments.items() if not found):
+        return Readiness("moments", True, said, warns=True)
+    return Readiness("moments", True, "each has its timestamp")
+
+
+def _read_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _try_database(path: Path) -> Readiness:

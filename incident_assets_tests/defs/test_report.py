@@ -107,4 +107,4 @@ def test_only_the_nightly_job_builds_it() -> None:
     for job, built in {"sync_live": False, "sync_reference": False, "sync_all": True}.items():
         selected = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
         assert (KEY in selected) == built
-        assert set(MART_KEYS) <= selected
+        assert {key for key in MART_KEYS if built or "mart_" in key.path[-1]} <= selected
