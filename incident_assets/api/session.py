@@ -6,10 +6,11 @@ words are in `failures`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import orjson
 from dlt.sources.helpers.requests import Client, Session
-from requests import Response
+from requests import PreparedRequest, Response
 from requests.exceptions import (
     ChunkedEncodingError,
     ConnectionError,
@@ -62,6 +63,13 @@ def _read_environment(session: Session, url: str) -> None:
     found = session.merge_environment_settings(url, {}, None, None, None)
     session.proxies, session.verify = found["proxies"], found["verify"]
     session.trust_env = False
+
+
+def find_path(url: str) -> str:
+    """Return the path of a URL as requests writes it: `%7E`, accents and `..` look different."""
+    prepared = PreparedRequest()
+    prepared.prepare_url(url, None)
+    return urlsplit(prepared.url or "").path
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def build_alerts() -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         try:
-            webhook = read_settings().alert_webhook
+            webhook = read_settings().find_webhook()
         except SettingError as error:
             return dg.SkipReason(str(error))
         if not webhook:

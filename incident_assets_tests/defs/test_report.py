@@ -88,7 +88,8 @@ def test_a_page_that_cannot_be_written_says_so_and_keeps_the_old_one(
 ) -> None:
     store(make_marts())
     monkeypatch.setenv("INCIDENT_REPORT_PATH", "data/mine.html")
-    Path("data/mine.html").write_text("before")
+    assert run(instance).success
+    before = Path("data/mine.html").read_text()
 
     def fail(_: int) -> None:
         raise OSError(28, os.strerror(28))
@@ -99,7 +100,7 @@ def test_a_page_that_cannot_be_written_says_so_and_keeps_the_old_one(
     failure = result.filter_events(lambda event: event.is_step_failure)[0]
     error = failure.step_failure_data.user_failure_data
     assert error and "cannot write data/mine.html (INCIDENT_REPORT_PATH)" in str(error.description)
-    assert Path("data/mine.html").read_text() == "before"
+    assert Path("data/mine.html").read_text() == before
 
 
 def test_only_the_nightly_job_builds_it() -> None:

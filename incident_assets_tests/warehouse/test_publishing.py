@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets_tests.conftest import publish
@@ -127,17 +127,6 @@ def test_the_copy_goes_where_the_setting_says(
     publish(read_settings())
     assert read_database(str(target)) == read_database()
     assert not Path(COPY).exists()
-
-
-@pytest.mark.parametrize("path", ["data/incidents.duckdb", "data/../data/link.duckdb"])
-def test_the_copy_cannot_be_the_database(
-    path: str, sync: Sync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync("severities")
-    os.link("data/incidents.duckdb", "data/link.duckdb")
-    monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", path)
-    with pytest.raises(SettingError, match="INCIDENT_PUBLISHED_PATH is the database itself"):
-        publish(read_settings())
 
 
 @pytest.mark.fault(
