@@ -21,7 +21,7 @@ from incident_assets.warehouse.schemas import LOG_SCHEMA
 # Who a database is, said in itself and so in its copies: DuckDB has no comments on schemas.
 ID_TABLE = f"{LOG_SCHEMA}.database_id"
 # What a copy of the program before has instead: its newest row of the log is one of ours.
-RUNS = f"SELECT run_id, epoch_us(max(finished_at)) AS ended FROM {LOG_SCHEMA}.log GROUP BY run_id"
+LOGGED = f"SELECT run_id, resource, epoch_us(finished_at) AS ended FROM {LOG_SCHEMA}.log"
 
 
 def publish_database(
@@ -91,8 +91,8 @@ def _is_copy(connection: duckdb.DuckDBPyConnection, place: Path) -> bool:
             theirs = _read_row(copy, f"SELECT id FROM {ID_TABLE}")
             if theirs:
                 return theirs == _read_row(connection, f"SELECT id FROM {ID_TABLE}")
-            newest = _read_row(copy, f"{RUNS} ORDER BY ended DESC LIMIT 1")
-        ours = f"SELECT * FROM ({RUNS}) WHERE run_id = ? AND ended = ?"
+            newest = _read_row(copy, f"{LOGGED} ORDER BY ended DESC LIMIT 1")
+        ours = f"{LOGGED} WHERE run_id = ? AND resource = ? AND ended = ?"
         return newest is not None and _read_row(connection, ours, newest) == newest
     except duckdb.Error:  # no database, or none that this DuckDB can read
         return False
