@@ -239,11 +239,13 @@ def _check_database(name: str, path: Path) -> None:
             f"{name} is {str(path)!r}: DuckDB would take the name {called} for that of a schema in "
             "it; call the file something else, such as incidents.duckdb"
         )
-    if name == DATABASE and "%" in str(folder := _resolve(path.parent)) + path.name:
-        raise SettingError(
-            f"{name} leads to {str(folder / path.name)!r}: dlt cannot work beside a database whose "
-            "path has a percent sign; give a path without one"
-        )
+    for place in (path.absolute(), _resolve(path.parent) / path.name):
+        for sign, called in (("%", "percent sign"), ("?", "question mark")):
+            if name == DATABASE and sign in str(place):
+                raise SettingError(
+                    f"{name} leads to {str(place)!r}: dlt and DuckDB cannot work beside a database "
+                    f"whose path has a {called}; give a path without one"
+                )
 
 
 def _resolve(path: Path) -> Path:

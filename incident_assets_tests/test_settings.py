@@ -145,10 +145,16 @@ def test_a_database_is_not_called_like_a_schema_in_it(
     read_settings()
 
 
-def test_a_percent_sign_above_the_database_is_refused_through_links(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("name", "sign"), [("100%", "percent sign"), ("eh?", "question mark")])
+def test_a_sign_that_no_library_can_do_with_is_refused_through_links(
+    name: str, sign: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("100%").mkdir()
-    Path("plain").symlink_to("100%")
-    monkeypatch.setenv(DATABASE, "plain/incidents.duckdb")
-    expect_refusal(DATABASE, "percent sign", "100%")
+    Path(name).mkdir()
+    Path("plain").mkdir()
+    Path("link").symlink_to(name)
+    Path(name, "link").symlink_to("../plain")
+    for path in (f"{name}/incidents.duckdb", "link/incidents.duckdb", f"{name}/link/x.duckdb"):
+        monkeypatch.setenv(DATABASE, path)
+        expect_refusal(DATABASE, sign, name)
+    monkeypatch.setenv(DATABASE, f"{name}.duckdb")
+    expect_refusal(DATABASE, sign, name)

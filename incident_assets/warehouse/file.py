@@ -151,7 +151,8 @@ def _make_database(path: Path) -> None:
 def open_working_folder(path: Path) -> Iterator[Path]:
     """Give the empty working folder of a database whose lock we hold. Raises DatabaseError."""
     # We hold the lock, so whatever is in there was left by a run that died.
-    folder = path.with_name(path.name + ".work")
+    # Absolute, since libraries take a leading tilde or `ab:` for something else.
+    folder = path.absolute().with_name(path.name + ".work")
     with ExitStack() as opened:
         try:
             opened.enter_context(open_empty_folder(folder))

@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import duckdb
+import pyarrow as pa
 import pytest
 
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
+from incident_assets.defs.io_manager import DuckDBIOManager
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
-from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.file import DatabaseError, open_database
 from incident_assets_tests.conftest import NAMES, publish
 from incident_assets_tests.killing import read_database
 
@@ -141,3 +146,71 @@ def _limit_files(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.fault(
+    "the disk fills while a model is built, a check runs or a frame is stored",
+    "the step fails once with one message that names INCIDENT_DUCKDB_PATH; the next one goes on",
+    "the tables of before",
+)
+@pytest.mark.parametrize("kind", ["log", "temporary files"])
+def test_a_full_disk_is_said_wherever_it_is_met(
+    kind: str, small_disk: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = DuckDBResource()
+    resources = {"duckdb": warehouse, "io_manager": DuckDBIOManager(warehouse=warehouse)}
+    rows = pa.table({"i": range(200_000), "text": [os.urandom(100).hex() for _ in range(200_000)]})
+    sort = "CREATE OR REPLACE TABLE big AS SELECT t.* FROM source t, range(9) ORDER BY text"
+    write = f"INSERT INTO source SELECT {GROWTH}, repeat(text, 50) FROM source"
+
+    @dg.asset
+    def source() -> pa.Table:
+        return rows.slice(0, 20_000)
+
+    def fill(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("SET memory_limit = '20MB'; SET threads = 1")
+        connection.begin()
+        connection.execute(sort if kind == "temporary files" else write)
+        connection.commit()
+
+    @dg.asset(deps=[source], retry_policy=dg.RetryPolicy(max_retries=3))
+    def ours(duckdb: DuckDBResource) -> None:  # as models and checks do
+        with explain_errors(), duckdb.open_cursor() as connection:
+            fill(connection)
+
+    @dg.asset(deps=[source], retry_policy=dg.RetryPolicy(max_retries=3))
+    def frame() -> pa.Table:
+        return pa.concat_tables([rows] * 4)
+
+    @dg.asset(deps=[source])
+    def after(duckdb: DuckDBResource) -> None:
+        with duckdb.get_connection() as connection:
+            connection.execute("SET memory_limit = '20MB'")
+            assert connection.execute("SELECT count(*) FROM source").fetchone() == (20_000,)
+            connection.execute("CREATE OR REPLACE TABLE seen AS SELECT 1 AS i")
+
+    result = dg.materialize(
+        [source, ours, frame, after], instance=instance, resources=resources, raise_on_error=False
+    )
+    assert not result.success
+    failures = {
+        event.step_key: event.step_failure_data.user_failure_data
+        for event in result.filter_events(lambda event: event.is_step_failure)
+    }
+    assert failures.keys() == {"ours", "frame"}
+    for failure in failures.values():
+        assert failure and "INCIDENT_DUCKDB_PATH" in str(failure.description)
+        assert "\n" not in str(failure.description)
+    assert not result.filter_events(lambda event: event.is_step_restarted)
+    with open_database(Path("data/incidents.duckdb"), 0, "a test") as connection:
+        assert connection.execute("SELECT count(*) FROM source").fetchone() == (20_000,)
+        assert connection.execute("FROM seen").fetchone() == (1,)
+
+
+def test_what_else_fails_in_a_block_is_not_called_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.duckdb"
+    with (
+        pytest.raises(duckdb.IOException, match="No files found"),
+        open_database(path, 0, "a test") as connection,
+    ):
+        connection.execute("FROM read_csv('nowhere.csv')")
