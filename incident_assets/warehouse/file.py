@@ -188,7 +188,7 @@ def _find_storage_failure(error: BaseException | None, path: Path) -> str | None
             found = read_first_line(error)
         for reason in reasons:
             lines = [line for line in str(error).splitlines() if reason in line]
-            found = lines[-1].strip() if lines else found
+            found = lines[-1].strip().rstrip(".") if lines else found
         error = error.__cause__ or error.__context__
     return found
 

@@ -89,6 +89,17 @@ def test_a_full_disk_leaves_the_old_data_whole(small_disk: Path, api: DemoApi, s
     assert read_raw() == before
 
 
+@contextmanager
+def fill_disk(folder: Path, room: int) -> Iterator[None]:
+    """Leave so many bytes free during the block."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(b"\0" * max(0, _free(folder) - room))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
 def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
     small_disk: Path, api: DemoApi, sync: Sync
 ) -> None:
@@ -96,13 +107,11 @@ def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
     before = read_raw()
     for size in (2, 3, 4, 5, 6):
         # Wherever the room ends, in the spool, the staging copy, the log or the merge.
-        ballast = small_disk / "ballast"
-        ballast.write_bytes(b"\0" * max(0, _free(small_disk) - size * 400_000))
-        try:
-            run_sync(read_settings(), NAMES)
-        except DatabaseError as error:
-            assert "No space left on device" in str(error)
-        ballast.unlink()
+        with fill_disk(small_disk, size * 400_000):
+            try:
+                run_sync(read_settings(), NAMES)
+            except DatabaseError as error:
+                assert "No space left on device" in str(error)
         assert read_raw() == before
     publish(read_settings())
 
@@ -153,39 +162,44 @@ def _limit_files(size: int) -> Iterator[None]:
     "the step fails once with one message that names INCIDENT_DUCKDB_PATH; the next one goes on",
     "the tables of before",
 )
-@pytest.mark.parametrize("kind", ["log", "temporary files"])
+@pytest.mark.parametrize("kind", ["rows", "temporary files", "checkpoint"])
 def test_a_full_disk_is_said_wherever_it_is_met(
-    kind: str, small_disk: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    kind: str, small_disk: Path, instance: dg.DagsterInstance
 ) -> None:
     warehouse = DuckDBResource()
     resources = {"duckdb": warehouse, "io_manager": DuckDBIOManager(warehouse=warehouse)}
     rows = pa.table({"i": range(200_000), "text": [os.urandom(100).hex() for _ in range(200_000)]})
-    sort = "CREATE OR REPLACE TABLE big AS SELECT t.* FROM source t, range(9) ORDER BY text"
-    write = f"INSERT INTO source SELECT {GROWTH}, repeat(text, 50) FROM source"
+    filling = {
+        "rows": "INSERT INTO source SELECT i, sha256(text || r) FROM source, range(90) AS t(r)",
+        "temporary files": "CREATE TABLE big AS SELECT t.* FROM source t, range(40) ORDER BY text",
+        "checkpoint": "CHECKPOINT",  # after which the connection can do nothing more
+    }
 
     @dg.asset
     def source() -> pa.Table:
         return rows.slice(0, 20_000)
 
     def fill(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute("SET memory_limit = '20MB'; SET threads = 1")
-        connection.begin()
-        connection.execute(sort if kind == "temporary files" else write)
-        connection.commit()
+        memory = "50MB" if kind == "temporary files" else "1GB"
+        connection.execute(f"SET memory_limit = '{memory}'; SET checkpoint_threshold = '1GB'")
+        connection.execute("CREATE TABLE more AS FROM source")
+        with fill_disk(small_disk, 20_000 if kind == "checkpoint" else SMALL << 20):
+            connection.execute(filling[kind])
 
-    @dg.asset(deps=[source], retry_policy=dg.RetryPolicy(max_retries=3))
+    retry = {"deps": [source], "retry_policy": dg.RetryPolicy(max_retries=3)}
+
+    @dg.asset(**retry, op_tags={"dagster/priority": "2"})
     def ours(duckdb: DuckDBResource) -> None:  # as models and checks do
         with explain_errors(), duckdb.open_cursor() as connection:
             fill(connection)
 
-    @dg.asset(deps=[source], retry_policy=dg.RetryPolicy(max_retries=3))
+    @dg.asset(**retry, op_tags={"dagster/priority": "1"})
     def frame() -> pa.Table:
         return pa.concat_tables([rows] * 4)
 
     @dg.asset(deps=[source])
     def after(duckdb: DuckDBResource) -> None:
         with duckdb.get_connection() as connection:
-            connection.execute("SET memory_limit = '20MB'")
             assert connection.execute("SELECT count(*) FROM source").fetchone() == (20_000,)
             connection.execute("CREATE OR REPLACE TABLE seen AS SELECT 1 AS i")
 
