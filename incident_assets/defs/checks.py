@@ -17,7 +17,6 @@ from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import NEVER_LOADED, Finding
 from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
-from incident_assets.report.words import escape_markdown
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseBusy
 
@@ -91,10 +90,11 @@ def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBP
 
 
 def _show_query(what: str, sql: str) -> str:
-    # Either may hold a name of the API's: a fence longer than any in the text ends it.
+    # Either may hold a name of the API's: signs are escaped, and no such fence is in the SQL.
     longest = max(map(len, re.findall("`+", sql)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{escape_markdown(what)}\n{fence}sql\n{sql}\n{fence}"
+    text = re.sub(r"([\\`*_{}\[\]<>#!|~&$@:])", r"\\\1", " ".join(what.split()))
+    return f"{text}\n{fence}sql\n{sql}\n{fence}"
 
 
 def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:

@@ -14,7 +14,7 @@ from incident_assets.report import numbers, sections
 from incident_assets.report.page import write_page
 from incident_assets.report.render import draw_png, draw_svg, prepare_matplotlib
 from incident_assets.report.sections import METRICS, Section
-from incident_assets.report.words import escape_markdown, say_day
+from incident_assets.report.words import say_day
 
 WIDTHS = {"desk": 880, "phone": 343}  # px; a phone has 375 with the margins
 
@@ -62,8 +62,7 @@ def build_report(marts: Marts, now: datetime) -> Report:
     ]
     with prepare_matplotlib():
         drawn = [_draw(section) for section in shown]
-    written = ((escape_markdown(x) for x in (tile.value, tile.label, tile.note)) for tile in tiles)
-    headlines = "\n".join(f"- **{value}** {label} ({note})" for value, label, note in written)
+    headlines = "\n".join(f"- **{tile.value}** {tile.label} ({tile.note})" for tile in tiles)
     return Report(
         write_page(
             f"As of {say_day(today)}, {as_of:%H:%M} UTC.",
@@ -82,7 +81,7 @@ def build_report(marts: Marts, now: datetime) -> Report:
 
 
 def _draw(section: Section) -> tuple[dict[str, str], str]:
-    text = f"### {section.title}\n\n{escape_markdown(section.finding)}"
+    text = f"### {section.title}\n\n{section.finding}"
     if not section.plot:
         return {}, text
     drawn = {name: section.plot(width) for name, width in WIDTHS.items()}

@@ -1,6 +1,5 @@
 """Numbers and names as people read them: durations, shares, dates, texts of the API cut to fit."""
 
-import re
 import unicodedata
 from collections.abc import Callable
 from datetime import date
@@ -36,11 +35,6 @@ def say_share(share: float | None) -> str:
 def say_day(day: date) -> str:
     """Return a date such as 3 May 2026."""
     return f"{day.day} {day:%B %Y}"
-
-
-def escape_markdown(text: str) -> str:
-    """Return text as one line of which Markdown takes nothing for a sign of its own."""
-    return re.sub(r"([\\`*_{}\[\]<>#!|~&$@:])", r"\\\1", " ".join(text.split()))
 
 
 def measure(text: str) -> int:
