@@ -230,6 +230,7 @@ def _refuse(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Run the command and end the process: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
+    os.umask(0o077)  # what any of it writes, and any process that it starts, is for its owner alone
     try:
         code = command.main(prog_name="incident-assets", standalone_mode=False)
     except click.ClickException as error:

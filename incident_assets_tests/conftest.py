@@ -189,10 +189,10 @@ def run_command(
     )
 
 
-def publish(settings: Settings) -> int:
+def publish(settings: Settings, keep_previous: bool = False) -> int:
     """Publish a database that nobody holds; return the bytes."""
     with held.hold_database(settings.database, "a test", "a test") as database:
-        return publish_database(settings, database)
+        return publish_database(settings, database, keep_previous)
 
 
 @contextmanager

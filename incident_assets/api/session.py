@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 from dlt.sources.helpers.requests import Client, Session
-from requests import Response
+from requests import PreparedRequest, Response
 from requests.exceptions import (
     ChunkedEncodingError,
     ConnectionError,
@@ -78,6 +78,13 @@ def _read_environment(session: Session, url: str) -> None:
     session.trust_env = False
 
 
+def find_path(url: str) -> str:
+    """Return the path of a URL as requests writes it: `%7E`, accents and `..` look different."""
+    prepared = PreparedRequest()
+    prepared.prepare_url(url, None)
+    return urlsplit(prepared.url or "").path
+
+
 @dataclass(frozen=True)
 class Identity:
     """Whose key it is: its name, its roles and the address of the account's dashboard."""
@@ -96,7 +103,7 @@ def ask(
 ) -> Response:
     """Return the answer to a request outside a listing. Raises RequestException if it fails."""
     url = settings.require_base_url() + path
-    session = build_session(settings, {urlsplit(url).path: Traffic(path)}, attempts)
+    session = build_session(settings, {find_path(url): Traffic(path)}, attempts)
     response = session.get(url, params=params, auth=LazyBearerAuth(key), allow_redirects=False)
     refuse_redirect(response)
     response.raise_for_status()

@@ -90,7 +90,7 @@ def build_alerts(clock: Callable[[], float] = time.monotonic) -> dg.SensorDefini
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         last_start = clock() + LAST_START
         try:
-            webhook = read_settings().alert_webhook
+            webhook = read_settings().find_webhook()
         except SettingError as error:
             return dg.SkipReason(str(error))
         if not webhook:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.models.catalog import MODEL_SCHEMA
 from incident_assets.settings import read_settings
-from incident_assets.warehouse.file import DatabaseError, read_first_line, replace_file
+from incident_assets.warehouse.file import DatabaseError, read_first_line
+from incident_assets.warehouse.private import replace_file
 
 MARTS = {
     "weekly": "mart_incident_weekly",
@@ -50,11 +51,17 @@ def build_report_asset() -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Any]:
         # Late, so that the definitions load without what draws.
         from incident_assets.report.build import Marts, build_report
+        from incident_assets.report.page import may_replace
 
         report = build_report(Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC))
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:
+                if not may_replace(path):
+                    raise DatabaseError(
+                        f"{path} (INCIDENT_REPORT_PATH) is no report of ours, so it is left as it "
+                        "is: move it away, or choose another path, then run again"
+                    )
                 size = replace_file(path, lambda fresh: fresh.write_text(report.html, "utf-8"))
             except OSError as error:
                 raise DatabaseError(

@@ -32,7 +32,7 @@ from incident_assets.api.failures import (
 )
 from incident_assets.api.key import Key, LazyBearerAuth
 from incident_assets.api.pages import BadPage, IgnoredFilter, PageReader, VariantPaginator
-from incident_assets.api.session import build_session
+from incident_assets.api.session import build_session, find_path
 from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.plan import Plan
@@ -88,11 +88,10 @@ class Fetcher:
     def __init__(self, settings: Settings, key: Key, listings: Iterable[Listing]):
         self._url = settings.require_base_url()
         self._key = key
-        prefix = urlsplit(self._url).path
         self._stop = Stop()
         self._session = build_session(
             settings,
-            {prefix + way.path: x.traffic for x in listings for way in x.endpoint.ways},
+            {find_path(self._url + y.path): x.traffic for x in listings for y in x.endpoint.ways},
             stop=self._stop,
         )
         self._building = threading.Lock()  # dlt builds sources in one thread

@@ -5,7 +5,6 @@ Used by the Dagster op and by the command alike.
 
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from incident_assets.sync.plan import INCIDENTS, STATUSES, Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.columns import pin_columns
-from incident_assets.warehouse.file import explain_storage_failures, has_table, open_database
+from incident_assets.warehouse.file import has_table, open_database, open_working_folder
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import (
     compact_table,
@@ -180,7 +179,7 @@ def open_sync(
     account = check_account(connection, settings, read_identity(settings, key, ATTEMPTS))
     with (
         bound_memory(),
-        _working_folder(settings.database) as folder,
+        open_working_folder(settings.database) as folder,
         _dlt_settings(),
         _choose_schema(connection, full_refresh) as schema,
     ):
@@ -196,11 +195,7 @@ def open_sync(
             accepted=accept_loss,
             lost_roles=account.lost_roles,
         )
-        with (
-            _discarding(listings.values()),
-            explain_storage_failures(settings.database),
-            watch(listings.values()),
-        ):
+        with _discarding(listings.values()), watch(listings.values()):
             fetcher = Fetcher(settings, key, [*listings.values(), *plan.chain])
             with raise_interrupts():
                 yield Sync(
@@ -225,18 +220,6 @@ def _discarding(listings: Iterable[Listing]) -> Iterator[None]:
     finally:
         for listing in listings:
             listing.spool.discard()
-
-
-@contextmanager
-def _working_folder(path: Path) -> Iterator[Path]:
-    # We hold the lock, so whatever is in there was left by a run that died.
-    folder = path.with_name(path.name + ".work")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

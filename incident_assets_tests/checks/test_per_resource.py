@@ -11,11 +11,13 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 import pytest
+from markdown_it import MarkdownIt
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.build import build_definitions
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import Finding
+from incident_assets.defs.checks import report_finding
 from incident_assets.defs.outcome import LOADED_CHECK, list_loaded_checks
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
@@ -23,6 +25,7 @@ from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.run import Sync
 from incident_assets_tests.conftest import NAMES, hold_database, publish
+from incident_assets_tests.report.reading import Page
 
 DATABASE = "data/incidents.duckdb"
 WARNING_AT_WORST = {check.name for check in CHECKS if check.worst == "warning"}
@@ -297,6 +300,26 @@ def test_a_key_that_loses_its_wider_role_shows_as_a_drop(api: DemoApi, check: Ch
     assert set(failing(check("incidents"))) == {"incidents volume"}
     api.sees_private = True
     assert failing(check("incidents")) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["[x](javascript:alert)", "![](http://evil.example/x)", "<img src=x>", "a\n```\n# b", "*b*"],
+)
+def test_what_the_api_calls_its_fields_is_text_in_the_metadata(
+    name: str, api: DemoApi, check: Check
+) -> None:
+    def add_field(body: dict[str, Any]) -> None:
+        for item in body["severities"]:
+            item[name] = 1
+
+    api.inject(Fault(edit(add_field), resource="severities"))
+    finding = check("severities")["severities contract"]
+    result = report_finding("contract", dg.AssetKey(["incident_api", "severities"]), finding)
+    shown = Page(MarkdownIt().render(str(result.metadata["sql"].value)))
+    assert set(shown.tags) == {"p", "pre", "code"}
+    assert " ".join(f"rescued: {name}".split()) in shown.texts
+    assert f"{finding.sql[f'rescued: {name}']}\n" in shown.texts
 
 
 def test_small_changes_are_no_drop(api: DemoApi, check: Check) -> None:

@@ -20,7 +20,7 @@ from incident_assets.report.numbers import (
     sum_load,
 )
 from incident_assets.report.words import cut, say_change, say_duration
-from incident_assets.warehouse.file import replace_file
+from incident_assets.warehouse.private import replace_file
 from incident_assets_tests.report.marts import (
     AS_OF,
     HOSTILE,
