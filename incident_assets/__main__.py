@@ -6,7 +6,9 @@ neither dlt nor DuckDB nor Dagster (that of `explain` reads the marts).
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ import click
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import SettingError, Settings, read_settings
 
+PATIENCE = 4.0  # seconds that an interrupted sync may take to let go of everything
 NAMES = [endpoint.name for endpoint in ENDPOINTS]
 
 
@@ -229,15 +232,33 @@ def _refuse(error: Exception) -> int:
 
 
 def main() -> NoReturn:
-    """Run the command and end the process: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
+    """Run the command and end the process: 0 done, 1 something failed, 2 bad input.
+
+    After a signal it is 128 and its number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     os.umask(0o077)  # what any of it writes, and any process that it starts, is for its owner alone
+    received = [signal.SIGINT]
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        received.append(signal.Signals(number))
+        context = click.get_current_context(silent=True)
+        if context and context.command is sync:
+            # DuckDB may lose an interrupt. What is cut off here is as safe as after a kill.
+            hard_end = threading.Timer(PATIENCE, os._exit, [128 + number])
+            hard_end.daemon = True
+            hard_end.start()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         code = command.main(prog_name="incident-assets", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.Abort:
-        code = 130
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 128 + received[-1]
     sys.stdout.flush()
     sys.stderr.flush()
     # Nothing is open any more; taking a quarter of a million objects apart would only take time.

@@ -5,7 +5,8 @@ What happened is decided elsewhere; this is how it is written down.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
@@ -97,6 +98,23 @@ def prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE TABLE IF NOT EXISTS {LOG_TABLE} ({columns})")
     for name, kind in LOG_COLUMNS.items():
         connection.execute(f"ALTER TABLE {LOG_TABLE} ADD COLUMN IF NOT EXISTS {name} {kind}")
+
+
+def has_lost_rows(connection: duckdb.DuckDBPyConnection, copy: Path) -> bool:
+    """Whether rows were dropped, or a loss was accepted, since this copy was made."""
+    if not copy.exists():
+        return False
+    made = datetime.fromtimestamp(copy.stat().st_mtime, UTC)
+    try:
+        return bool(
+            connection.execute(
+                f"SELECT 1 FROM {LOG_TABLE} WHERE finished_at > ? AND (dropped > 0 OR accepted) "
+                "LIMIT 1",
+                [made],
+            ).fetchone()
+        )
+    except (duckdb.CatalogException, duckdb.BinderException):  # no log, or an older one
+        return False
 
 
 def write_log(

@@ -276,3 +276,20 @@ def test_the_command_accepts_a_loss_by_name(api: DemoApi, loaded: Settings) -> N
     )
     assert taken.returncode == 0, taken.stderr
     assert count_live("workflows") == 0
+
+
+@pytest.mark.parametrize("refresh", [True, False])
+def test_a_loss_that_was_taken_can_be_taken_back(
+    refresh: bool, api: DemoApi, settings: Settings, execute: Callable[..., Any]
+) -> None:
+    assert execute().success
+    usual = len(api.rows("actions"))
+    leave(api, "actions", 1)
+    assert not execute().success
+    assert not settings.previous_copy.exists()
+    assert execute(config={"full_refresh": refresh, "accept_loss": ["actions"]}).success
+    count = "SELECT count(*) AS n FROM incident_api.actions WHERE _deleted_at IS NULL"
+    assert read_rows(count, str(settings.published_copy))[0]["n"] == 1
+    assert read_rows(count, str(settings.previous_copy))[0]["n"] == usual
+    assert execute().success  # which keeps what may have to be taken back
+    assert read_rows(count, str(settings.previous_copy))[0]["n"] == usual
