@@ -102,17 +102,24 @@ def sync(names: list[str], listing: str, full_refresh: bool, accepted: list[str]
 
 
 @command.command()
-def check() -> int:
+@click.option(
+    "--accept-account",
+    is_flag=True,
+    help="The database belongs to the account that address and key lead to, and the key has the "
+    "roles that it should have.",
+)
+def check(accept_account: bool) -> int:
     """Say whether address, key, permissions and database are ready.
 
-    Asks the API once per resource, and writes nothing. A warning is no failure: it names moments of
-    incidents that stay empty, since no timestamp of the account stands for them.
+    Asks the API once per resource, and writes nothing without --accept-account. A warning is no
+    failure: it names moments of incidents that stay empty, since no timestamp of the account stands
+    for them, or roles that the key has lost.
     """
     from incident_assets.sync.readiness import examine
     from incident_assets.sync.terminal import format_table
 
     try:
-        found = list(examine(_read_settings()))
+        found = list(examine(_read_settings(), accept_account))
     except SettingError as error:
         return _refuse(error)
     rows = [

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import duckdb
+import orjson
 
 from incident_assets.api.session import Identity
 from incident_assets.settings import Settings
@@ -33,62 +35,92 @@ class Account:
 
 def prepare_account(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table that says whose database it is, or add what an older one lacks."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {ACCOUNT_TABLE} (host VARCHAR, dashboard_url VARCHAR)"
     )
     connection.execute(f"ALTER TABLE {ACCOUNT_TABLE} ADD COLUMN IF NOT EXISTS roles VARCHAR[]")
 
 
-def check_account(
+def find_account(
     connection: duckdb.DuckDBPyConnection, settings: Settings, identity: Identity | None
 ) -> Account:
-    """Return what is known of the account, and remember it and its key's roles.
+    """Return what is known of the account and the key, by what the database remembers of them.
 
     An account is its API host and, where `/v1/identity` answers, its dashboard's address. Raises
     AccountMismatch if the database belongs to another one.
     """
+    stored = _read_account(connection)
+    if stored is None:
+        return Account(True, frozenset())
     host = urlsplit(settings.require_base_url()).hostname
     dashboard = identity.dashboard_url if identity else None
-    stored = connection.execute(
-        f"SELECT host, dashboard_url, roles FROM {ACCOUNT_TABLE}"
-    ).fetchone()
-    roles = frozenset(identity.roles if identity else ())
-    if stored is None:
-        _store_account(connection, host, dashboard, roles)
-        return Account(True, frozenset())
-    if stored[0] != host or (dashboard and stored[1] and stored[1] != dashboard):
+    if stored.host != host or (dashboard and stored.dashboard not in (None, dashboard)):
         raise AccountMismatch(
-            f"{settings.duckdb_path} holds the account {' '.join(filter(None, stored[:2]))}, but "
-            f"INCIDENT_API_BASE_URL and the key lead to {' '.join(filter(None, (host, dashboard)))}"
-            ": give each account a database of its own (INCIDENT_DUCKDB_PATH), or, if it is the "
-            "same account under a new address, say so by `incident-assets check --accept-account`"
+            f"{settings.duckdb_path} holds the account {_show(stored.host, stored.dashboard)}, but "
+            f"INCIDENT_API_BASE_URL and the key lead to {_show(host, dashboard)}: give each "
+            "account a database of its own (INCIDENT_DUCKDB_PATH), or, if it is the same account "
+            "under a new address, say so by `incident-assets check --accept-account`"
         )
-    known = frozenset(stored[2] or ())
-    _store_account(connection, host, dashboard or stored[1], roles | known)
-    return Account(
-        identity is not None or not stored[1], known - roles if identity else frozenset()
+    if identity is None:
+        return Account(stored.dashboard is None, frozenset())
+    return Account(True, stored.roles.difference(identity.roles))
+
+
+def remember_account(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, identity: Identity | None
+) -> None:
+    """Remember the account, and the roles of its key beside those that it had before."""
+    stored = _read_account(connection)
+    dashboard = identity.dashboard_url if identity else None
+    _store_account(
+        connection,
+        settings,
+        dashboard or (stored.dashboard if stored else None),
+        {*(identity.roles if identity else ()), *(stored.roles if stored else ())},
     )
 
 
 def accept_account(
     connection: duckdb.DuckDBPyConnection, settings: Settings, identity: Identity
 ) -> None:
-    """Let the database belong to the account that the address and the key lead to."""
-    host = urlsplit(settings.require_base_url()).hostname
-    _store_account(connection, host, identity.dashboard_url, frozenset(identity.roles))
+    """Let the database belong to the account that address and key lead to, with its roles."""
+    prepare_account(connection)
+    _store_account(connection, settings, identity.dashboard_url, identity.roles)
+
+
+class _Stored(NamedTuple):
+    host: str | None
+    dashboard: str | None
+    roles: frozenset[str]
+
+
+def _read_account(connection: duckdb.DuckDBPyConnection) -> _Stored | None:
+    if not has_table(connection, ACCOUNT_TABLE):
+        return None
+    row = connection.execute(f"SELECT to_json(account) FROM {ACCOUNT_TABLE} AS account").fetchone()
+    known = orjson.loads(row[0]) if row else None  # an older table has no roles
+    return known and _Stored(
+        known["host"], known["dashboard_url"], frozenset(known.get("roles") or ())
+    )
 
 
 def _store_account(
     connection: duckdb.DuckDBPyConnection,
-    host: str | None,
+    settings: Settings,
     dashboard: str | None,
-    roles: frozenset[str],
+    roles: Iterable[str],
 ) -> None:
+    host = urlsplit(settings.require_base_url()).hostname
     connection.execute(f"DELETE FROM {ACCOUNT_TABLE}")
     connection.execute(
         f"INSERT INTO {ACCOUNT_TABLE} (host, dashboard_url, roles) VALUES (?, ?, ?)",
         [host, dashboard, sorted(roles)],
     )
+
+
+def _show(host: str | None, dashboard: str | None) -> str:
+    return " ".join(filter(None, (host, dashboard)))
 
 
 def recognise_rows(

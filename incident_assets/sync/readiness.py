@@ -15,8 +15,9 @@ from incident_assets.api.failures import describe_failure, describe_missing, is_
 from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.names import find_moments, say_missing
 from incident_assets.api.pages import BadPage, Page, PageReader
-from incident_assets.api.session import ask, read_identity
+from incident_assets.api.session import Identity, ask, read_identity
 from incident_assets.settings import SettingError, Settings
+from incident_assets.sync import account
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.file import DatabaseError, open_database
 
@@ -34,10 +35,13 @@ class Readiness:
     warns: bool = False
 
 
-def examine(settings: Settings) -> Iterator[Readiness]:
-    """Yield one for address, key, each resource, moments and database, as they come."""
+def examine(settings: Settings, accept_account: bool = False) -> Iterator[Readiness]:
+    """Yield one for address, key, each resource, moments and database, as they come.
+
+    With `accept_account`, the database belongs to the account of address and key from now on.
+    """
     opt_out()
-    key = None
+    key = identity = None
     try:
         yield Readiness("INCIDENT_API_BASE_URL", True, settings.require_base_url())
         reachable = True
@@ -61,7 +65,9 @@ def examine(settings: Settings) -> Iterator[Readiness]:
             yield readiness
             if page and endpoint.name == "incident_timestamps":
                 yield _judge_moments(settings, page)
-    yield _try_database(settings.database)
+    yield _try_database(settings)
+    if reachable and settings.database.exists():
+        yield _judge_account(settings, identity, accept_account)
 
 
 def _try_resource(
@@ -100,7 +106,8 @@ def _read_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _try_database(path: Path) -> Readiness:
+def _try_database(settings: Settings) -> Readiness:
+    path = settings.database
     if not path.exists():
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         ready = folder.is_dir() and _is_writable(folder)
@@ -111,6 +118,24 @@ def _try_database(path: Path) -> Readiness:
             return Readiness("database", True, f"{path} can be written")
     except DatabaseError as error:
         return Readiness("database", False, str(error))
+
+
+def _judge_account(settings: Settings, identity: Identity | None, accept: bool) -> Readiness:
+    """Say whether the database is this account's, and its key the one that it was."""
+    if accept and identity is None:
+        return Readiness("account", False, "/v1/identity does not answer, so nothing was accepted")
+    try:
+        with open_database(settings.database, 0, "make check") as connection:
+            if accept and identity:
+                account.accept_account(connection, settings, identity)
+            found = account.find_account(connection, settings, identity)
+    except DatabaseError as error:
+        return Readiness("account", False, str(error))
+    if found.lost_roles:
+        lost = ", ".join(sorted(found.lost_roles))
+        said = f"the key has lost {lost}: syncs mark nothing as deleted; give it back, or say that "
+        return Readiness("account", True, f"{said}it is right by --accept-account", warns=True)
+    return Readiness("account", True, "accepted" if accept else "the database is this account's")
 
 
 def _is_writable(folder: Path) -> bool:

@@ -22,9 +22,10 @@ from incident_assets.api.session import read_identity
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.account import (
     Account,
-    check_account,
+    find_account,
     prepare_account,
     recognise_rows,
+    remember_account,
 )
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing
@@ -176,7 +177,9 @@ def open_sync(
     connection.execute(f"SET memory_limit = '{MEMORY}'")
     prepare_log(connection)
     prepare_account(connection)
-    account = check_account(connection, settings, read_identity(settings, key, ATTEMPTS))
+    identity = read_identity(settings, key, ATTEMPTS)
+    account = find_account(connection, settings, identity)
+    remember_account(connection, settings, identity)
     with (
         bound_memory(),
         open_working_folder(settings.database) as folder,
