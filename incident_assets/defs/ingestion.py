@@ -121,11 +121,8 @@ def _load(
 
     There is none where nothing can be loaded.
     """
-    source = run.decide()
-    if not run.landings:
-        return []
-    return list(
-        dlt.run(
+    return run.load(
+        lambda source: dlt.run(
             context=context,
             dlt_source=source,
             dlt_pipeline=run.pipeline,

@@ -17,7 +17,7 @@ import duckdb
 from incident_assets.api.categories import ACTIVE_CATEGORIES
 from incident_assets.api.endpoints import Endpoint, find_endpoint
 from incident_assets.api.failures import Failure
-from incident_assets.sync.listing import Listing
+from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.warehouse.merging import write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.spool import SpooledFile
@@ -25,6 +25,8 @@ from incident_assets.warehouse.spool import SpooledFile
 logger = logging.getLogger(__name__)
 
 FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # nothing to be asked for is older
+DAY = timedelta(days=1)  # by which the API's date may be behind UTC's
 INCIDENTS, UPDATES = "incidents", "incident_updates"
 NOTHING = "(SELECT '' AS id, NOW() AS updated_at, NULL::JSON AS incident_status WHERE false)"
 
@@ -77,7 +79,7 @@ class Plan:
         self._tables = tables
         self._started = started
         self._known = known
-        self.state: State = {name: dict(values) for name, values in known.items()}
+        self.state: State = {}
         self._changed: tuple[list[str], list[str]] | None = None
         if by_changes:
             for listing in listings.values():
@@ -108,8 +110,8 @@ class Plan:
         watermark, changes = self._remembered(listing.name, "watermark"), listing.way.changes
         if watermark is None or changes is None:
             return None
-        start = datetime.fromisoformat(watermark) - changes.overlap
-        return start.date().isoformat() if changes.by_date else start.isoformat()
+        start = max(datetime.fromisoformat(watermark), EPOCH) - changes.overlap
+        return (start - DAY).date().isoformat() if changes.by_date else start.isoformat()
 
     def choose_updates(self) -> None:
         """Ask for the updates of the incidents that may have new ones, or for all of them."""
@@ -134,13 +136,18 @@ class Plan:
         After its first sync a table is there and typed, whether it could be read or not.
         """
         landings = []
+        # Each by name, since dlt would remember what an attempt to load before has left out now.
+        names = {*self._known, *self.listings, UPDATES}
+        self.state = {name: dict(self._known.get(name, {})) for name in names}
         for listing in self.listings.values():
-            if listing.is_whole and listing.way.changes is not None:
-                self._move_watermark(listing)
+            landing = Landing(listing.endpoint)
             if listing.is_whole:
-                landings.append(self._compare(listing))
-            elif listing.name not in self._tables:
-                landings.append(Landing(listing.endpoint))
+                with listing.blamed():
+                    landing = self._compare(listing)
+                    if listing.way.changes is not None:
+                        self._move_watermark(listing)
+            if listing.is_whole or listing.name not in self._tables:
+                landings.append(landing if listing.is_whole else Landing(listing.endpoint))
         updates = self.listings.get(UPDATES)
         if updates is not None and updates.is_whole:
             state = self.state.setdefault(UPDATES, {})
@@ -170,10 +177,15 @@ class Plan:
         if INCIDENTS not in self._tables:
             state["complete"] = False
         elif state.get("complete"):
-            changed, wanted = self._find_changed()
-            state["pending"] = changed
-            if len(changed) > self._count_requests(wanted)[1]:
-                state |= {"complete": False, "pending": []}
+            try:
+                changed, wanted = self._find_changed()
+                too_many = len(changed) > self._count_requests(wanted)[1]
+            except Exception as error:
+                if not is_its_own(error):
+                    raise
+                changed, too_many = [], True
+            state["pending"] = [] if too_many else changed
+            state["complete"] = not too_many
 
     def _move_watermark(self, listing: Listing) -> None:
         newest, undated = self._read(

@@ -6,7 +6,7 @@ Used by the Dagster op and by the command alike.
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,23 +17,30 @@ import dlt
 import duckdb
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.failures import clean_text, describe_surprise
 from incident_assets.api.key import resolve_key
 from incident_assets.api.session import read_identity
 from incident_assets.settings import Settings
 from incident_assets.sync.account import check_account, prepare_account
 from incident_assets.sync.fetch import Fetcher
-from incident_assets.sync.listing import Listing
-from incident_assets.sync.load import build_pipeline, build_source, read_state
+from incident_assets.sync.listing import Listing, is_its_own
+from incident_assets.sync.load import build_pipeline, build_source, find_table, read_state
 from incident_assets.sync.log import Outcome, prepare_log, write_log
 from incident_assets.sync.memory import bound_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.warehouse.columns import pin_columns
-from incident_assets.warehouse.file import explain_storage_failures, has_table, open_database
+from incident_assets.warehouse.file import (
+    explain_storage_failures,
+    has_table,
+    open_database,
+    read_first_line,
+)
 from incident_assets.warehouse.merging import (
     compact_table,
     mark_deleted,
+    read_columns,
     stamp_load,
     swap_tables,
 )
@@ -46,7 +53,7 @@ MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
 
 @dataclass(frozen=True)
 class Sync:
-    """A sync that is set up: `fetch`, run `pipeline` on `decide()`'s source, then `conclude`."""
+    """A sync that is set up: `fetch`, `load` with the pipeline, then `conclude`."""
 
     run_id: str
     started: datetime
@@ -61,10 +68,25 @@ class Sync:
         """Walk all listings to their ends."""
         self.fetcher.fetch_all(self.plan)
 
-    def decide(self) -> Any:
-        """Return the dlt source of what the listings change in their tables."""
-        self.landings.extend(self.plan.decide())
-        return build_source(self.landings, self.plan.state, self.folder)
+    def load(self, run: Callable[[Any], Iterable[Any]]) -> list[Any]:
+        """Have `run` load the dlt source of what the listings change; return what it yields.
+
+        A listing whose rows cannot be loaded is given up, and the others are loaded without it.
+        """
+        while True:
+            self.landings[:] = self.plan.decide()
+            if not self.landings:
+                return []
+            try:
+                return list(run(build_source(self.landings, self.plan.state, self.folder)))
+            except Exception as error:
+                whole = {x.name: x for x in self.plan.listings.values() if x.is_whole}
+                if not whole or not is_its_own(error):
+                    raise
+                table = find_table(error)
+                for listing in [whole[table]] if table in whole else whole.values():
+                    listing.give_up(describe_surprise(error))
+            self.pipeline.drop_pending_packages()
 
     def conclude(self) -> list[Outcome]:
         """Mark what is gone, write the sync log, and return what happened to each resource."""
@@ -76,16 +98,26 @@ class Sync:
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed)
         load_id = self._find_load_id()
         outcomes = [self._judge(x, load_id, dropped.get(x.name, 0)) for x in listings]
-        if whole := [listing.endpoint for listing in listings if listing.is_whole]:
-            compact_table(self.connection, RAW_SCHEMA, whole)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self.connection.commit()
+        self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
+
+    def _compact(self, endpoints: Sequence[Endpoint]) -> None:
+        self.connection.begin()
+        try:
+            compact_table(self.connection, RAW_SCHEMA, endpoints)
+        except duckdb.OutOfMemoryException as error:
+            logger.warning("no table was compacted: %s", read_first_line(error))
+            self.connection.rollback()
+        else:
+            self.connection.commit()
 
     def _judge(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
         table = f"{RAW_SCHEMA}.{listing.name}"
+        changed = 0
         if listing.is_whole:
-            stamp_load(self.connection, table, load_id)
+            changed = stamp_load(self.connection, table, load_id)
             if listing.shows_deletions:
                 deleted += mark_deleted(self.connection, table, listing.spool, self.started)
             if listing.announced not in (None, listing.rows):
@@ -97,8 +129,7 @@ class Sync:
                     listing.rows,
                 )
         counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        changed = sum(x.rows for x in self.landings if x.endpoint is listing.endpoint)
-        notice = "; ".join(f"{name}: {value}" for name, value in listing.traffic.notice.items())
+        notice = "; ".join(f"{x}: {clean_text(text)}" for x, text in listing.traffic.notice.items())
         return Outcome(
             resource=listing.name,
             listing="full" if listing.full else "changes",
@@ -145,6 +176,7 @@ def open_sync(
     logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
     connection.execute(f"SET memory_limit = '{MEMORY}'")
+    connection.execute("SET TimeZone = 'UTC'")  # in others Python cannot hold every instant
     prepare_log(connection)
     prepare_account(connection)
     check_account(connection, settings, read_identity(settings, key))
@@ -155,7 +187,10 @@ def open_sync(
         _choose_schema(connection, full_refresh) as schema,
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
-        listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
+        listings = {
+            x.name: Listing(x, folder, read_columns(connection, f"{RAW_SCHEMA}.{x.name}"))
+            for x in wanted
+        }
         pin_columns(connection, RAW_SCHEMA, wanted)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
@@ -241,5 +276,5 @@ def run_sync(
         open_sync(connection, settings, names, run_id, *options) as sync,
     ):
         sync.fetch()
-        sync.pipeline.run(sync.decide(), loader_file_format="parquet")
+        sync.load(lambda source: [sync.pipeline.run(source, loader_file_format="parquet")])
         return sync.conclude()
