@@ -48,6 +48,7 @@ from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 
 logger = logging.getLogger(__name__)
 
+LOAD_WORKERS = 4  # more would only hold more in memory at once
 MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
 
 
@@ -73,20 +74,31 @@ class Sync:
 
         A listing whose rows cannot be loaded is given up, and the others are loaded without it.
         """
-        while True:
-            self.landings[:] = self.plan.decide()
-            if not self.landings:
-                return []
+        workers = LOAD_WORKERS
+        while landings := self.plan.decide():
+            self.landings[:] = landings
             try:
-                return list(run(build_source(self.landings, self.plan.state, self.folder)))
+                with dlt.config.values({"load.workers": workers}):
+                    return list(run(build_source(landings, self.plan.state, self.folder)))
             except Exception as error:
-                whole = {x.name: x for x in self.plan.listings.values() if x.is_whole}
-                if not whole or not is_its_own(error):
+                if not is_its_own(error):
                     raise
-                table = find_table(error)
-                for listing in [whole[table]] if table in whole else whole.values():
-                    listing.give_up(describe_surprise(error))
+                if workers == 1:
+                    self._blame(error)
+            # One at a time from now on: what takes all the memory may break another's load.
+            workers = 1
             self.pipeline.drop_pending_packages()
+        self.landings.clear()
+        return []
+
+    def _blame(self, error: Exception) -> None:
+        """Give the listing up whose rows could not be loaded; all, where that cannot be told."""
+        whole = {x.name: x for x in self.plan.listings.values() if x.is_whole}
+        if not whole:
+            raise error
+        table = find_table(error)
+        for listing in [whole[table]] if table in whole else whole.values():
+            listing.give_up(describe_surprise(error))
 
     def conclude(self) -> list[Outcome]:
         """Mark what is gone, write the sync log, and return what happened to each resource."""
@@ -249,7 +261,6 @@ def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
         "extract.futures_poll_interval": 0.001,  # seconds; what is fetched has no futures
-        "load.workers": 4,  # more would only hold more in memory at once
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
     }
