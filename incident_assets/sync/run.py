@@ -87,7 +87,7 @@ class Sync:
                     self._blame(error)
             # One at a time from now on: what takes all the memory may break another's load.
             workers = 1
-            self.pipeline.drop_pending_packages()
+            self.pipeline.abort_packages()
         self.landings.clear()
         return []
 
