@@ -25,7 +25,7 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from incident_assets.build import build_definitions
 from incident_assets.models import building
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.run import Sync
+from incident_assets.sync.stages import Sync
 from incident_assets.warehouse import private
 from incident_assets.warehouse.spool import Spool
 

@@ -57,7 +57,7 @@ def normalise(endpoint: Endpoint, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_instant(text: str) -> datetime | None:
-    """Return the instant of an RFC 3339 text, or None if microseconds cannot hold it."""
+    """Return the instant of an RFC 3339 text; None if microseconds or Python cannot hold it."""
     head, dot, tail = text.partition(".")
     digits = tail.rstrip("Zz").split("+")[0].split("-")[0] if dot else ""
     if digits[6:].strip("0"):
@@ -66,6 +66,6 @@ def parse_instant(text: str) -> datetime | None:
         instant = datetime.fromisoformat(
             head.upper() + dot + digits[:6] + tail[len(digits) :].upper()
         )
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return instant.astimezone(UTC) if instant.tzinfo else None

@@ -188,8 +188,8 @@ class PacedAdapter(HTTPAdapter):
         """Tell of a wait that is about to begin; raise where it would be too long."""
         if seconds > LONGEST_WAIT:
             raise LongWait(
-                f"{why} and asks for a wait of {min(seconds, MEGABYTE):,.0f} s or more, of which "
-                f"{LONGEST_WAIT:g} s would be waited for"
+                f"{why} and asks for a wait of {seconds:,.0f} s; no more than {LONGEST_WAIT:g} s "
+                "are waited for"
             )
         self._check_deadline(seconds)
         if seconds:

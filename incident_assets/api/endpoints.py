@@ -35,7 +35,7 @@ class Changes:
     """How a version of the API is asked for what changed since a moment.
 
     `overlap` is asked for once more: rows are stamped before they are committed, and clocks differ.
-    `by_date` where the parameter takes days (UTC) and no times.
+    `by_date` where the parameter takes days and no times; whose days they are is not said.
     """
 
     parameter: str

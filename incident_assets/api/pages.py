@@ -85,12 +85,11 @@ class PageReader:
         refuse_redirect(response)
         response.raise_for_status()
         page = self.read(response)
-        self._show(response, page)
+        if isinstance(response, PageResponse):
+            cursor = {"after": page.after} if page.after else {}
+            response.page = page
+            response.decoded = {self._endpoint.name: page.items, "pagination_meta": cursor}
         return page
-
-    def pass_over(self, response: Response) -> None:
-        """Let an answer count as the last page of its walk, without rows."""
-        self._show(response, Page((), (), 0, None, None))
 
     def refuse_others(self, page: Page, field: str, wanted: str) -> None:
         """Raise IgnoredFilter if a row has something else in a text column than was asked for."""
@@ -100,12 +99,6 @@ class PageReader:
             found = getattr(item, f"field_{number}") if known else item.get(field)
             if isinstance(found, str) and found != wanted:
                 raise IgnoredFilter(f"the API ignores {field}")
-
-    def _show(self, response: Response, page: Page) -> None:
-        if isinstance(response, PageResponse):
-            cursor = {"after": page.after} if page.after else {}
-            response.page = page
-            response.decoded = {self._endpoint.name: page.items, "pagination_meta": cursor}
 
     def _build_decoder(self) -> "msgspec.json.Decoder[Any]":
         row: Any = build_row_type(self._endpoint, self._extra)

@@ -1,7 +1,7 @@
 """The ingestion op: thirteen raw assets and the sync log, loaded by dlt in one run.
 
 One op, so that a run has one load package and one lock; any subset can be materialised alone.
-What a sync does is in `sync.run`.
+What a sync does is in `sync.stages`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,8 @@ from incident_assets.defs.outcome import (
 )
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.run import Sync, open_sync
+from incident_assets.sync.run import open_sync
+from incident_assets.sync.stages import Sync
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 LOG_SPEC = dg.AssetSpec(
@@ -127,11 +128,8 @@ def _load(
 
     There is none where nothing can be loaded.
     """
-    source = run.decide()
-    if not run.landings:
-        return []
-    return list(
-        dlt.run(
+    return run.load(
+        lambda source: dlt.run(
             context=context,
             dlt_source=source,
             dlt_pipeline=run.pipeline,

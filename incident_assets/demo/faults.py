@@ -31,6 +31,7 @@ class Connection(Protocol):
     """What effects need of the server's request handler."""
 
     connection: socket.socket
+    path: str
     wfile: Any
     close_connection: bool
 
@@ -102,6 +103,13 @@ def rate_limited(seconds: int, as_date: bool = False) -> Effect:
 def text(body: bytes, code: int = 200, kind: str = "text/html") -> Effect:
     """Answer with any body and content type."""
     return status(code, body, Content_Type=kind)
+
+
+def where(text: str, effect: Effect) -> Effect:
+    """Have an effect only on requests whose address, query included, holds a text."""
+    return lambda connection, answer: (
+        effect(connection, answer) if text in connection.path else answer
+    )
 
 
 def html() -> Effect:

@@ -3,17 +3,23 @@
 What a model is, is read in `catalog`. No Dagster here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
+from incident_assets.api.endpoints import LOADER_COLUMNS, find_endpoint
 from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
 from incident_assets.models.mappings import define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.merging import read_columns
+from incident_assets.warehouse.schemas import RAW_SCHEMA
+
+RAW_TABLE = re.compile(rf"(?<=FROM |JOIN )({RAW_SCHEMA}\.(\w+))(?: AS (\w+))?")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def build_model(
     connection.execute("SET TimeZone = 'UTC'")  # for times without a zone
     connection.begin()
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")
-    connection.execute(f"CREATE OR REPLACE TABLE {table} AS {model.sql}")
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS {_narrow(connection, model.sql)}")
     counted = ", ".join(f'count(*) - count("{column.name}")' for column in model.columns)
     query = f"SELECT count(*), {counted} FROM {table}"
     rows, *nulls = connection.execute(query).fetchone() or (0,)
@@ -60,6 +66,22 @@ def build_model(
         connection.rollback()
     names = [column.name for column in model.columns]
     return Built(rows, dict(zip(names, nulls, strict=True)), grain)
+
+
+def _narrow(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Return a model's SQL with nothing in sight that the table of resources does not know.
+
+    A new field of the API may be named like anything in the SQL, and would be read in its place.
+    """
+
+    def select(found: re.Match[str]) -> str:
+        table, name, alias = found.groups()
+        there = read_columns(connection, table)
+        known = (c.name for c in (*find_endpoint(name).columns, *LOADER_COLUMNS))
+        columns = ", ".join(f'"{column}"' for column in known if column in there)
+        return f"(SELECT {columns} FROM {table}) AS {alias or name}"
+
+    return RAW_TABLE.sub(select, sql)
 
 
 def check_grain(connection: duckdb.DuckDBPyConnection, model: Model) -> Finding:

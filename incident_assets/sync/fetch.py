@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import dlt
 from dlt.extract import DltResource, DltSource
+from dlt.sources.helpers.rest_client.exceptions import IgnoreResponseException
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 from requests import Response
@@ -242,8 +243,7 @@ def _judge_pages(listing: Listing) -> Callable[[Response], None]:
         incident = asked.get(OF_INCIDENT)
         if incident and response.status_code in GONE_STATUSES and "after" not in asked:
             listing.gone.append(incident)
-            reader.pass_over(response)
-            return
+            raise IgnoreResponseException  # ends this incident's walk alone
         page = reader.judge(response)
         if incident:
             reader.refuse_others(page, OF_INCIDENT, incident)
@@ -254,8 +254,7 @@ def _judge_pages(listing: Listing) -> Callable[[Response], None]:
 def _take_pages(listing: Listing) -> Callable[[Any, Any], None]:
     def take(items: Any, meta: Any = None) -> None:
         response = items.response
-        if response.ok:
-            listing.take(response.page, _name_walk(response))
+        listing.take(response.page, _name_walk(response))
 
     return take
 

@@ -12,8 +12,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dlt.extract import DltResource
+from dlt.load.exceptions import LoadClientJobException
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column
+from incident_assets.api.failures import unwrap
 from incident_assets.api.rows import ARROW_TYPES
 from incident_assets.sync.plan import Landing
 from incident_assets.warehouse.destination import OpenDuckDB
@@ -84,6 +86,12 @@ def build_hints(columns: Iterable[Column]) -> dict[str, Any]:
         }
         for column in columns
     }
+
+
+def find_table(error: BaseException) -> str | None:
+    """Return the table whose job failed a load; None where that cannot be told."""
+    jobs = (x.job_id for x in unwrap(error) if isinstance(x, LoadClientJobException))
+    return next((job.partition(".")[0] for job in jobs), None)
 
 
 def build_pipeline(

@@ -1,16 +1,14 @@
-"""One sync from end to end: lock, account, working folder; fetch, decide, load; the sync log.
+"""One sync from end to end: lock, account, working folder, its stages, and cleaning up.
 
-Used by the Dagster op and by the command alike.
+Used by the Dagster op and by the command alike. What the stages do is in `stages`.
 """
 
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import dlt
 import duckdb
@@ -21,127 +19,35 @@ from incident_assets.api.retries import ATTEMPTS
 from incident_assets.api.session import read_identity
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.account import (
-    Account,
     find_account,
     prepare_account,
-    recognise_rows,
     remember_account,
 )
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.load import build_pipeline, build_source, read_state
-from incident_assets.sync.log import Kind, Outcome, prepare_log, write_log
-from incident_assets.sync.loss import Verdict
+from incident_assets.sync.load import build_pipeline, read_state
+from incident_assets.sync.log import Outcome, prepare_log
 from incident_assets.sync.memory import bound_memory
-from incident_assets.sync.plan import INCIDENTS, STATUSES, Landing, Plan
+from incident_assets.sync.plan import STATUSES, Plan
 from incident_assets.sync.progress import Watch, log_progress
+from incident_assets.sync.stages import Sync
 from incident_assets.sync.telemetry import opt_out
+from incident_assets.sync.updates import INCIDENTS
 from incident_assets.warehouse.columns import pin_columns
-from incident_assets.warehouse.file import has_table, open_database, open_working_folder
+from incident_assets.warehouse.file import (
+    has_table,
+    open_database,
+    open_working_folder,
+)
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import (
-    compact_table,
-    mark_deleted,
-    stamp_load,
-    swap_tables,
+    read_columns,
 )
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 
 logger = logging.getLogger(__name__)
 
-IDLE = "there was nothing to ask for: no incident has changed or is active"
 MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
-
-
-@dataclass(frozen=True)
-class Sync:
-    """A sync that is set up: `fetch`, run `pipeline` on `decide()`'s source, then `conclude`."""
-
-    run_id: str
-    settings: Settings
-    account: Account
-    started: datetime
-    connection: duckdb.DuckDBPyConnection
-    plan: Plan
-    fetcher: Fetcher
-    pipeline: dlt.Pipeline
-    folder: Path
-    landings: list[Landing]
-
-    def fetch(self) -> None:
-        """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""
-        self.fetcher.fetch_all(self.plan)
-        if not self.account.is_proven:
-            listings = {*self.plan.listings.values(), *self.plan.chain}
-            recognise_rows(self.connection, self.settings, listings)
-
-    def decide(self) -> Any:
-        """Return the dlt source of what the listings change in their tables."""
-        self.landings.extend(self.plan.decide())
-        return build_source(self.landings, self.plan.state, self.folder)
-
-    def conclude(self) -> list[Outcome]:
-        """Mark what is gone, write the sync log, and return what happened to each resource."""
-        self.connection.begin()
-        listings = self.plan.listings.values()
-        dropped = {}
-        if self.plan.refreshes:
-            landed = [landing.endpoint for landing in self.landings]
-            kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
-            dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
-        load_id = self._find_load_id()
-        outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
-        if whole := [listing.endpoint for listing in listings if listing.is_whole]:
-            compact_table(self.connection, RAW_SCHEMA, whole)
-        write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
-        self.connection.commit()
-        return outcomes
-
-    def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
-        table, verdict = f"{RAW_SCHEMA}.{listing.name}", self.plan.verdicts[listing.name]
-        if listing.is_whole:
-            stamp_load(self.connection, table, load_id)
-            if verdict.takes_away and verdict.missing and not self.plan.refreshes:
-                deleted += mark_deleted(self.connection, table, listing.spool, self.started)
-        short = f"{listing.announced} rows were announced and {listing.rows} came"
-        if said := verdict.held or verdict.remark or (verdict.is_short and short):
-            logger.warning("%s: %s", listing.name, said)
-        counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-        notice = "; ".join(f"{name}: {value}" for name, value in listing.traffic.notice.items())
-        return Outcome(
-            resource=listing.name,
-            listing="full" if listing.full else "changes",
-            rows=listing.rows if listing.is_whole else 0,
-            changed=sum(x.rows for x in self.landings if x.endpoint is listing.endpoint),
-            deleted=deleted,
-            table_rows=(counted or (0,))[0],
-            requests=listing.traffic.requests,
-            seconds=round(listing.seconds, 3),
-            load_id=load_id if listing.is_whole else None,
-            outcome=_name_outcome(listing, verdict),
-            failure=listing.failure or verdict.held,
-            path=listing.way.path,
-            notice=notice,
-            announced=listing.announced,
-            missing=verdict.missing,
-            missing_hash=verdict.missing_hash,
-            dropped=verdict.missing + verdict.marked if deleted and self.plan.refreshes else 0,
-            accepted=verdict.is_accepted,
-            remark=verdict.remark or ("" if listing.pages or listing.failure else IDLE),
-        )
-
-    def _find_load_id(self) -> str:
-        trace = self.pipeline.last_trace
-        loaded = trace.last_load_info if trace else None
-        return loaded.loads_ids[-1] if loaded and loaded.loads_ids else ""
-
-
-def _name_outcome(listing: Listing, verdict: Verdict) -> Kind:
-    if listing.failure:
-        return "failed"
-    if not listing.is_whole:
-        return "not asked"
-    return "held" if verdict.held else "loaded"
 
 
 @contextmanager
@@ -175,6 +81,7 @@ def open_sync(
     logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
     connection.execute(f"SET memory_limit = '{MEMORY}'")
+    connection.execute("SET TimeZone = 'UTC'")  # in others Python cannot hold every instant
     prepare_log(connection)
     prepare_account(connection)
     identity = read_identity(settings, key, ATTEMPTS)
@@ -187,7 +94,10 @@ def open_sync(
         _choose_schema(connection, full_refresh) as schema,
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
-        listings = {endpoint.name: Listing(endpoint, folder) for endpoint in wanted}
+        listings = {
+            x.name: Listing(x, folder, read_columns(connection, f"{RAW_SCHEMA}.{x.name}"))
+            for x in wanted
+        }
         pin_columns(connection, RAW_SCHEMA, wanted)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
@@ -248,7 +158,6 @@ def _dlt_settings() -> Iterator[None]:
     # Through the environment the user still has the last word: dlt looks there first.
     values = {
         "extract.futures_poll_interval": 0.001,  # seconds; what is fetched has no futures
-        "load.workers": 4,  # more would only hold more in memory at once
         "load.raise_on_max_retries": 1,  # nobody else writes, so what fails now fails again
         "load.truncate_staging_dataset": True,  # or every row stays in the file twice
     }
@@ -276,5 +185,5 @@ def run_sync(
         open_sync(connection, settings, names, run_id, *options) as sync,
     ):
         sync.fetch()
-        sync.pipeline.run(sync.decide(), loader_file_format="parquet")
+        sync.load(lambda source: [sync.pipeline.run(source, loader_file_format="parquet")])
         return sync.conclude()

@@ -83,11 +83,12 @@ def _hash(names: Iterable[str], types: Mapping[str, str]) -> str:
     return f"hash({', '.join(cells)})"
 
 
-def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) -> None:
-    """Note the load package on the rows that it has written."""
-    connection.execute(
+def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) -> int:
+    """Note the load package on the rows that it has written; return how many they are."""
+    written = connection.execute(
         f"UPDATE {table} SET _dlt_load_id = ? WHERE _dlt_load_id = ?", [load_id, NOT_LOADED]
-    )
+    ).fetchone()
+    return int(written[0]) if written else 0
 
 
 def mark_deleted(
@@ -141,6 +142,8 @@ def compact_table(
     """
     shares = {}
     for endpoint in endpoints:
+        if "rowid" in read_columns(connection, f"{schema}.{endpoint.name}"):
+            continue  # a field of the API, which hides DuckDB's own
         rows, written = connection.execute(
             f"SELECT count(*), coalesce(max(rowid), 0) + 1 FROM {schema}.{endpoint.name}"
         ).fetchone() or (0, 0)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -23,7 +24,7 @@ from incident_assets.demo.faults import (
     without_meta,
 )
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, read_settings
+from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.sync.account import AccountMismatch
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
@@ -82,6 +83,7 @@ def _page(resource: str) -> bytes:
         (status(408), "408", 4),
         (rate_limited(0), "429", 4),
         (without_id(), "has no id", 1),
+        (edit(lambda body: body["users"][0].update(id="x" * 1001)), "more than 1,000 char", 1),
         (status(404), "404", 1),
     ],
     ids=[
@@ -96,6 +98,7 @@ def _page(resource: str) -> bytes:
         "408",
         "429",
         "no id",
+        "a long id",
         "404",
     ],
 )
@@ -342,6 +345,16 @@ def test_a_database_that_another_account_filled_is_refused(api: DemoApi, sync: S
     with pytest.raises(AccountMismatch, match=r"example\.com/demo.*example\.com/other"):
         sync("users")
     assert read_table("users") == before
+    assert api.count("users") == 1
+
+
+def test_another_host_is_another_account_though_the_dashboard_is_the_same(
+    api: DemoApi, sync: Sync, settings: Settings
+) -> None:
+    sync("users")
+    other = replace(settings, base_url=api.url.replace("127.0.0.1", "localhost"))
+    with pytest.raises(AccountMismatch, match=r"account 127\.0\.0\.1 .* lead to localhost "):
+        run_sync(other, ["users"])
     assert api.count("users") == 1
 
 

@@ -1,11 +1,19 @@
 """Rate limits are kept before they are hit, and nothing that drags on holds a sync for ever."""
 
+import gzip
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from requests import Response
 
 from incident_assets.api.rate_limit import Pacer
+from incident_assets.api.retries import read_retry_after
 from incident_assets.demo import listings
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.faults import Effect, Fault, drip, hang, rate_limited, status
@@ -119,12 +127,154 @@ def test_a_429_holds_everybody_who_shares_its_limit() -> None:
         show(5, "unlimited"),
         show(5, "0"),
         {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "-1"},
+        {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "\u00b2"},
+        {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "9" * 400},
+        show(5, "9" * 400),
+        show(5, "\u00b2"),
     ],
 )
 def test_headers_that_say_nothing_hold_nobody(headers: dict[str, str]) -> None:
     pacer = Pacer(Clock())
     pacer.learn("users", headers)
     assert [pacer.reserve("users") for _ in range(100)] == [0] * 100
+
+
+@given(st.text(max_size=12) | st.from_regex(r"[0-9]{1,400}"), st.text() | st.integers().map(str))
+def test_any_limit_makes_a_turn_that_comes(limit: str, remaining: str) -> None:
+    headers = {"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": remaining}
+    pacer = Pacer(Clock())
+    for text in (limit, f"60, 60;window={limit}"):
+        pacer.learn("users", headers | {"X-RateLimit-Limit": text})
+        assert 0 <= pacer.reserve("users") < 1e10
+
+
+def answer_with(retry_after: str, status: int = 429) -> Response:
+    """Return an answer with this header."""
+    response = Response()
+    response.status_code = status
+    response.headers["Retry-After"] = retry_after
+    return response
+
+
+@given(st.text() | st.from_regex(r"(Wed, )?[0-9]{1,3} (Oct|Xyz) [0-9]{1,6} [0-9:]{1,8}( GMT)?"))
+@example("Wed, 21 Oct 99999 07:28:00 GMT")
+@example("9" * 5000)
+@example("-5")
+def test_any_retry_after_is_some_seconds(value: str) -> None:
+    seconds = read_retry_after(answer_with(value))
+    assert seconds is not None and seconds >= 0
+
+
+def test_a_retry_after_is_a_number_or_a_date() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+    assert 590 < (read_retry_after(answer_with(later)) or 0) <= 600
+    values = [" 7 ", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-3"]
+    assert [read_retry_after(answer_with(value)) for value in values] == [7, 1.5, 0, 0, 0]
+    assert read_retry_after(Response()) is None
+
+
+NONSENSE = [
+    "Wed, 21 Oct 99999 07:28:00 GMT",
+    "-5",
+    "soon",
+    "",
+    "\u00b2",
+    "Wed, 21 Oct 2015 07:28 GMT",
+]
+
+
+@pytest.mark.fault(
+    "headers that say nothing: a Retry-After in the year 99999, limits of hundreds of digits",
+    "what they ask for is left out of account; the request is tried again as without them",
+    "every row",
+)
+@pytest.mark.parametrize("value", NONSENSE)
+def test_headers_that_say_nothing_cost_nothing(value: str, api: DemoApi, sync: Sync) -> None:
+    names = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "Deprecation", "Sunset", "Date")
+    api.announce("/v2/users", **dict.fromkeys(names, value))
+    api.announce("/v1/severities", **{names[0]: f"60, 60;window={'9' * 400}", names[1]: "0"})
+    api.inject(Fault(status(429, Retry_After=value), resource="users", nth=1))
+    outcomes = sync("users", "severities")
+    assert not outcomes["users"].failure and not outcomes["severities"].failure
+    assert outcomes["users"].requests == 2
+
+
+@pytest.mark.fault(
+    "a header that asks for a wait of more than five minutes",
+    "the resource fails at once, naming the wait",
+    "what the resource had; the others land",
+)
+@pytest.mark.parametrize("code", [429, 403, 503])
+def test_a_wait_beyond_five_minutes_is_not_begun(code: int, api: DemoApi, sync: Sync) -> None:
+    api.inject(Fault(status(code, Retry_After="301"), resource="users"))
+    outcomes = sync("users", "severities")
+    assert f"answered {code} and asks for a wait of 301 s" in str(outcomes["users"].failure)
+    assert outcomes["users"].requests == 1 and outcomes["severities"].failure is None
+
+
+@pytest.fixture
+def exhausted(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Outcome]:
+    """Sync incidents of several pages, with a limit of one request in so many seconds, used up."""
+
+    def run(window: int) -> Outcome:
+        monkeypatch.setattr(listings, "INCIDENTS_SERVED", 20)
+        api.announce("/v2/incidents", **show(0, f"1, 1;window={window}"))
+        return run_sync(read_settings(), ["incidents"])[0]
+
+    return run
+
+
+def test_a_limit_of_a_day_is_not_waited_for(exhausted: Callable[[int], Outcome]) -> None:
+    outcome = exhausted(86400)
+    assert "rate limit of 1 requests in 86400 s" in str(outcome.failure)
+    assert "a wait of 86,400 s" in str(outcome.failure) and outcome.requests == 1
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(
+    exhausted: Callable[[int], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCIDENT_SYNC_DEADLINE", "40")
+    outcome = exhausted(60)
+    assert "INCIDENT_SYNC_DEADLINE" in str(outcome.failure) and outcome.requests == 1
+    assert outcome.seconds < 40  # which it would take to wait as long as there is time
+
+
+@pytest.mark.fault(
+    "403 with Retry-After",
+    "a limit, not a permission: waited for and asked again three times",
+    "every row",
+)
+def test_a_403_that_says_when_to_come_back_is_a_limit(api: DemoApi, sync: Sync) -> None:
+    api.inject(Fault(status(403, Retry_After="0"), resource="users", nth=1))
+    assert sync("users")["users"].requests == 2
+    api.heal()
+    api.inject(Fault(status(403, Retry_After="0"), resource="users"))
+    outcome = sync("users")["users"]
+    assert outcome.requests == 4 and "403" in str(outcome.failure)
+    assert "busy: sync again later" in str(outcome.failure)
+    assert "key lacks" not in str(outcome.failure)
+
+
+@pytest.mark.fault(
+    "a body that is far larger when it is decoded",
+    "no more than INCIDENT_BODY_LIMIT is decoded; the resource fails at once",
+    "what the resource had; the others land",
+)
+def test_a_body_beyond_its_limit_is_not_decoded(
+    api: DemoApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCIDENT_BODY_LIMIT", "2")
+    bomb = gzip.compress(b" " * 64_000_000)
+    api.inject(Fault(status(200, bomb, Content_Encoding="gzip"), resource="users"))
+    tracemalloc.start()
+    try:
+        outcomes = {x.resource: x for x in run_sync(read_settings(), ["users", "severities"])}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "longer than 2 MB (INCIDENT_BODY_LIMIT)" in str(outcomes["users"].failure)
+    assert outcomes["users"].requests == 1 and outcomes["severities"].failure is None
+    assert peak < 24_000_000  # bytes; all of it would be 64 million
 
 
 @pytest.mark.fault(

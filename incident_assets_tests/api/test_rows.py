@@ -10,7 +10,7 @@ import pytest
 
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.api.exact_json import dump_json, parse_json
-from incident_assets.api.rows import build_row_type, build_table
+from incident_assets.api.rows import MOST_UNKNOWN, UnknownFields, build_row_type, build_table
 from incident_assets_tests.rebuilding import load_exact, normalise, rebuild
 
 INCIDENTS = find_endpoint("incidents")
@@ -55,12 +55,23 @@ def test_values_of_the_contracts_types_stand_in_their_columns() -> None:
         ("created_at", "2026-11-01"),
         ("created_at", "2026-11-01T10:00:00"),
         ("created_at", 1761991230),
+        ("created_at", "2026-02-30T00:00:00Z"),
+        ("created_at", "2016-12-31T23:59:60Z"),
+        ("created_at", "0000-12-31T23:59:59Z"),
+        ("created_at", "0001-01-01T00:00:00+00:01"),
+        ("created_at", "9999-12-31T23:59:59-00:01"),
+        ("created_at", "12026-11-01T00:00:00Z"),
     ],
 )
 def test_a_value_of_another_type_is_rescued_under_its_name(field: str, value: Any) -> None:
     row = make_row(**{field: value})
     assert row[field] is None
     assert json.loads(row["_rescued"]) == {field: value}
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+def test_the_first_and_the_last_instant_that_python_holds_stand_in_their_column(text: str) -> None:
+    assert make_row(created_at=text)["created_at"] == datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,17 @@ def test_an_unknown_field_that_cannot_be_a_column_is_rescued(name: str) -> None:
     row = make_row(**{name: {"a": 1}})
     assert json.loads(row["_rescued"]) == {name: {"a": 1}}
     assert name not in row
+
+
+def test_the_first_unknown_fields_are_columns_and_the_others_are_rescued() -> None:
+    unknown = UnknownFields(INCIDENTS, ["id", "name", "_rescued", "of_before"])
+    pages = [{"id": "I1", f"field_{n}": n} for n in range(MOST_UNKNOWN + 1)]
+    rows = [build_table(INCIDENTS, [page], unknown).to_pylist()[0] for page in pages]
+    assert rows[MOST_UNKNOWN - 2][f"field_{MOST_UNKNOWN - 2}"] == str(MOST_UNKNOWN - 2)
+    for number, row in enumerate(rows[MOST_UNKNOWN - 1 :], MOST_UNKNOWN - 1):
+        assert json.loads(row["_rescued"]) == {f"field_{number}": number}
+    again = build_table(INCIDENTS, [{"id": "I1", "of_before": 1, "field_0": 2}], unknown)
+    assert {"of_before", "field_0"} <= set(again.column_names)
 
 
 def test_a_field_named_like_a_loader_column_does_not_overwrite_it() -> None:

@@ -23,7 +23,7 @@ from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
-from incident_assets.sync.run import Sync
+from incident_assets.sync.stages import Sync
 from incident_assets_tests.conftest import NAMES, hold_database, publish
 from incident_assets_tests.report.reading import Page
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.demo import listings
 from incident_assets.demo.account import Account
-from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
@@ -111,16 +111,17 @@ def test_fields_come_and_go_without_losing_a_value(api: DemoApi, sync: Sync) -> 
     assert json.loads(rows[second]["_rescued"]) == {"name": 42}
 
 
-def test_a_field_that_appears_on_a_later_page_is_a_column(api: DemoApi, sync: Sync) -> None:
-    oldest = api.rows("users")[-1]["id"]
-    api.change("users", oldest, pager={"n": 1})
-
-    def shorten(body: dict[str, object]) -> dict[str, object]:
-        return body
-
-    api.inject(Fault(edit(shorten), resource="users"))
-    sync("users")
-    assert json.loads(read_table("users")[oldest]["pager"]) == {"n": 1}
+def test_fields_that_appear_on_later_pages_are_columns(
+    api: DemoApi, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "INCIDENTS_SERVED", 20)
+    third, second, first = (api.rows("incidents")[n]["id"] for n in (0, 20, 40))  # newest first
+    api.change("incidents", second, pager={"n": 1})
+    api.change("incidents", third, pager={"n": 2}, airship="x")
+    assert sync("incidents")["incidents"].requests == 3
+    rows = read_table("incidents")
+    assert [rows[x]["pager"] for x in (first, second, third)] == [None, '{"n":1}', '{"n":2}']
+    assert (rows[second]["airship"], rows[third]["airship"]) == (None, '"x"')
 
 
 def test_requests_are_counted_and_cover_modes_and_categories(api: DemoApi, sync: Sync) -> None:
