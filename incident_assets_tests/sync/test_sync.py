@@ -180,9 +180,9 @@ def test_a_base_url_with_any_prefix_works(
 def test_a_path_may_hold_any_character(
     name: str, api: DemoApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Files beside it that a pattern of that name would find as well.
-    for other in ("whats", "allall", "a"):
-        Path(other).mkdir()
+    for found in ("allall", "a"):  # by a pattern of that name
+        Path(f"{found}/{found}.duckdb.work").mkdir(parents=True)
+        Path(f"{found}/{found}.duckdb.work/users.0.parquet").write_text("of another database")
     monkeypatch.setenv("INCIDENT_DUCKDB_PATH", f"{name}/{name}.duckdb")
     monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", f"{name}/copy of {name}.duckdb")
     for _ in range(2):  # into new tables, then beside them
