@@ -127,6 +127,11 @@ def test_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings().database == Path.home() / "mine.duckdb"
 
 
+@pytest.mark.fault(
+    "a database or its copy is called like one of the schemas",
+    "one sentence where settings are read names the setting and says what to do",
+    "everything; nothing was requested or written",
+)
 @pytest.mark.parametrize("setting", [DATABASE, PUBLISHED])
 @pytest.mark.parametrize("name", [x for x in vars(schemas) if x.endswith("_SCHEMA")])
 def test_a_database_is_not_called_like_a_schema_in_it(

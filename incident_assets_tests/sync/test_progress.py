@@ -83,6 +83,11 @@ def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: P
     assert describe_progress(listing).endswith("waiting inf s for the rate limit")
 
 
+@pytest.mark.fault(
+    "a text of the API looks like markup",
+    "it is shown as it is, on terminals, in the UI's Markdown and in the report",
+    "nothing is at stake",
+)
 @pytest.mark.parametrize("text", ["[/bold] gone", "[red]x", "[link=http://evil.example]y[/link]"])
 def test_a_text_of_the_api_in_brackets_is_shown_as_it_is(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

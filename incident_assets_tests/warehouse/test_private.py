@@ -13,7 +13,7 @@ from incident_assets.demo.place import prepare_folder
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.warehouse.file import DatabaseError, open_database
-from incident_assets.warehouse.private import close_folder, make_private
+from incident_assets.warehouse.private import close_folder, keep_file, make_private
 from incident_assets_tests.conftest import publish, run_command
 
 Sync = Callable[..., dict[str, Outcome]]
@@ -67,16 +67,20 @@ def test_in_a_folder_with_other_things_our_files_are_closed_alone(
         assert find_open(Path("data")).keys() == {"data", "data/notes.txt"}
 
 
-@pytest.mark.parametrize("place", [".", "..", "~", "/tmp", "linked"])
+@pytest.mark.parametrize("place", [".", "..", "~", "/var", "linked"])
 def test_a_folder_that_is_not_ours_is_left_alone(place: str) -> None:
     Path.home().mkdir(mode=0o755)
     Path("target").mkdir(mode=0o755)
     Path("linked").symlink_to("target")
     folder = Path(place).expanduser()
     before = folder.stat().st_mode
-    close_folder(folder)
-    close_folder(folder, "incidents")
-    assert folder.stat().st_mode == before
+    try:
+        close_folder(folder)
+        close_folder(folder, "incidents")
+        assert folder.stat().st_mode == before
+    finally:
+        if folder.stat().st_mode != before:
+            folder.chmod(before)
 
 
 def test_dagsters_own_files_are_closed_by_the_first_run(
@@ -128,6 +132,9 @@ def test_no_link_is_followed(sync: Sync, settings: Settings, tmp_path: Path) -> 
     (precious / "file").write_text("kept")
     Path("data/incidents.duckdb.holder").symlink_to(precious / "file")
     Path("data/incidents.duckdb.work").symlink_to(precious)
+    with open_database(settings.database, 0, "a test"):
+        holder = Path("data/incidents.duckdb.holder")
+        assert not holder.is_symlink() and "a test" in holder.read_text()
     assert sync("users")["users"].failure is None
     assert (precious / "file").read_text() == "kept"
     assert [path.name for path in precious.iterdir()] == ["file"]
@@ -157,6 +164,13 @@ def test_a_database_that_is_there_keeps_its_format(sync: Sync, settings: Setting
         connection.execute("ATTACH 'data/incidents.duckdb' AS old (STORAGE_VERSION 'v1.0.0')")
     sync("users")
     assert read_format("data/incidents.duckdb") == "v1.0.0+"
+
+
+def test_a_second_name_of_a_file_may_be_its_name_already() -> None:
+    Path("copy").write_text("rows")
+    for _ in range(2):  # as where publishing failed after that, and is tried again
+        keep_file(Path("copy"), Path("previous"))
+    assert Path("previous").samefile("copy") and not Path(".previous.fresh").exists()
 
 
 def read_format(path: str) -> Any:

@@ -163,16 +163,23 @@ def test_a_copy_that_fails_leaves_the_old_one(
     "the run fails with one message that names INCIDENT_PUBLISHED_PATH",
     "what is there, byte for byte, another account's database included",
 )
-@pytest.mark.parametrize("kind", ["text", "database", "another's copy", "another's old copy"])
+@pytest.mark.parametrize(
+    "kind", ["text", "database", "own sister", "another's copy", "another's old copy"]
+)
 def test_only_a_copy_of_this_database_is_replaced(
     kind: str, sync: Sync, settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     another = replace(settings, duckdb_path="data/another.duckdb", published=COPY)
+    unused = {"published": "data/unused.duckdb", "report": "data/unused.html"}
     if kind == "text":
         Path("data").mkdir()
         Path(COPY).write_text("not a database" * 500)
     elif kind == "database":
-        unused = {"published": "data/unused.duckdb", "report": "data/unused.html"}
+        run_sync(replace(settings, duckdb_path=COPY, **unused), ["users"])
+    elif kind == "own sister":  # made of a copy, and written since
+        sync("users")
+        publish(settings)
+        Path(COPY).chmod(0o600)
         run_sync(replace(settings, duckdb_path=COPY, **unused), ["users"])
     else:
         run_sync(another, ["users"])
@@ -218,6 +225,19 @@ def test_a_database_keeps_its_id_and_its_copy_carries_it(sync: Sync, settings: S
     sync("severities")
     publish(settings)
     assert read_rows(query) == read_rows(query, COPY) == ids
+
+
+def test_a_database_put_back_from_its_copy_replaces_a_newer_copy(
+    sync: Sync, settings: Settings
+) -> None:
+    sync("severities")
+    publish(settings)
+    backup = Path(COPY).read_bytes()
+    sync("users")
+    publish(settings)
+    settings.database.write_bytes(backup)
+    publish(settings)
+    assert read_database(COPY) == read_database()
 
 
 def test_an_empty_file_is_replaced(sync: Sync, settings: Settings) -> None:
