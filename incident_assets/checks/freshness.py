@@ -34,7 +34,8 @@ def check_freshness(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -
         return NEVER_LOADED
     sql = (
         f"SELECT max(finished_at) FROM {LOG_SCHEMA}.log "
-        f"WHERE resource = '{endpoint.name}' AND {RECENT}"
+        # What is later than now was written by a clock that was ahead.
+        f"WHERE resource = '{endpoint.name}' AND {RECENT} AND finished_at <= now()"
     )
     loaded = (connection.execute(sql).fetchone() or (None,))[0]
     if loaded is None:

@@ -23,7 +23,7 @@ def check_volume(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> F
     sql = (
         f"SELECT rows, outcome, error, remark, missing FROM {LOG_TABLE} WHERE listing = 'full' "
         f"AND resource = '{endpoint.name}' AND outcome IN ('loaded', 'held') "
-        "ORDER BY finished_at DESC LIMIT 1"
+        "ORDER BY rowid DESC LIMIT 1"
     )
     last = connection.execute(sql).fetchone()
     if last is None:

@@ -55,7 +55,7 @@ def read_last_errors(connection: engine.DuckDBPyConnection) -> dict[str, str | N
     """Return each resource's error in the newest row of the sync log, None where it was loaded."""
     try:
         rows = connection.execute(
-            f"SELECT resource, arg_max_null(error, finished_at) FROM {LOG_TABLE} GROUP BY resource"
+            f"SELECT resource, arg_max_null(error, rowid) FROM {LOG_TABLE} GROUP BY resource"
         ).fetchall()
     except engine.CatalogException:
         return {}

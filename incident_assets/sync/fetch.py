@@ -137,9 +137,11 @@ class Fetcher:
         """Walk a listing's variants once more: a row may have moved from one into another."""
         logger.info("%s: stored rows were not listed, so all modes are walked again", listing.name)
         listing.begin_again()
-        with listing.blamed():
+        try:
             self._walk(listing, None)
             listing.spool.end()
+        except Exception as error:
+            self._give_up(listing, self._describe(self._find_cause(error)))
 
     def fetch(self, listing: Listing, newest: DltResource | None = None) -> None:
         """Walk a listing to its end, in the newest way that the API knows, or give it up.
@@ -156,10 +158,8 @@ class Fetcher:
                 listing.is_whole = True
                 break
             except Exception as error:
-                if self._stop.event.is_set() or not is_its_own(error):
-                    raise
-                cause = find_request_error(error) or error
-            failure = describe_failure(cause, self._url, self._key)
+                cause = self._find_cause(error)
+            failure = self._describe(cause)
             if listing.pages or not is_missing(cause):
                 break
             listing.missing.append((way.path, failure))
@@ -169,6 +169,18 @@ class Fetcher:
             return
         if len(listing.missing) > 1 and listing.is_missing:
             failure = describe_missing(listing.missing, self._url)
+        self._give_up(listing, failure)
+
+    def _find_cause(self, error: Exception) -> Exception:
+        """Return what made a walk fail; raise what is not this listing's own."""
+        if self._stop.event.is_set() or not is_its_own(error):
+            raise error
+        return find_request_error(error) or error
+
+    def _describe(self, cause: Exception) -> Failure:
+        return describe_failure(cause, self._url, self._key)
+
+    def _give_up(self, listing: Listing, failure: Failure) -> None:
         # What hits many resources alike, such as a wrong key, is told once.
         known = self._known.setdefault((failure.message, failure.remedy), failure)
         listing.give_up(known, is_known=known is not failure)

@@ -19,6 +19,7 @@ from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.loss import Verdict, judge_loss
 from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
+from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.spool import SpooledFile
@@ -129,13 +130,14 @@ class Plan:
 
     def _find_categories(self) -> list[str]:
         """Return the categories that incidents can be of: those known, and the account's own."""
-        statuses = self.chain[0]
-        found = []
-        if statuses.is_whole:
-            words = "regexp_full_match(category, '[a-z0-9_]+')"  # others are no filter's
-            sql = f"SELECT DISTINCT category FROM {statuses.spool.sql} WHERE {words}"
-            found = sorted({row[0] for row in self._read(sql)}.difference(STATUS_CATEGORIES))
-        return [*STATUS_CATEGORIES, *found]
+        listed, stored = self.chain[0], f"{RAW_SCHEMA}.{STATUSES}"
+        source = listed.spool.sql if listed.is_whole else stored
+        if not listed.is_whole and not has_table(self.connection, stored):
+            return [*STATUS_CATEGORIES]
+        words = "regexp_full_match(category, '[a-z0-9_]+')"  # others are no filter's
+        rows = self._read(f"SELECT DISTINCT category FROM {source} WHERE {words}")
+        found = {row[0] for row in rows}
+        return [*STATUS_CATEGORIES, *sorted(found.difference(STATUS_CATEGORIES))]
 
     def misses_rows(self, listing: Listing) -> bool:
         """Whether stored rows were not listed that may have moved between variants meanwhile."""
