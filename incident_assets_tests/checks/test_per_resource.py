@@ -158,6 +158,13 @@ def test_a_resource_without_news_is_fresh_and_a_failed_one_is_not(
     assert set(failing(check())) == {"users freshness", "workflows volume"}
 
 
+def test_freshness_believes_no_clock_that_was_ahead(check: Check) -> None:
+    change_database("UPDATE incident_sync.log SET finished_at = now() + INTERVAL 5 HOUR")
+    results = read_checks()
+    assert not any(results[f"{endpoint.name} freshness"].passed for endpoint in ENDPOINTS)
+    assert failing(check()) == {}
+
+
 def test_freshness_does_not_wait_for_a_sync_that_keeps_the_database(
     loaded: Settings, run_job: Callable[..., Results]
 ) -> None:
