@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import duckdb
 import pytest
 
 from incident_assets.api.categories import CATEGORIES, Category
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
+from incident_assets.api.rows import is_column_name
 from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
 from incident_assets.models.mapped import check_moments, check_priorities
@@ -50,6 +52,20 @@ def execute(path: Path, *statements: str) -> None:
     with duckdb.connect(str(path)) as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def test_new_fields_named_like_anything_in_the_sql_change_nothing(raw: Path) -> None:
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    build_all(raw, now)
+    before = {name: read_model(name, raw) for name in read_models()}
+    words = {w for model in read_models().values() for w in re.findall(r"\w+", model.sql)}
+    for endpoint in ENDPOINTS:
+        taken = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
+        fields = ", ".join(f"'[7]'::JSON AS \"{w}\"" for w in words - taken if is_column_name(w))
+        table = f"incident_api.{endpoint.name}"
+        execute(raw, f"CREATE OR REPLACE TABLE {table} AS SELECT *, {fields} FROM {table}")
+    build_all(raw, now)
+    assert {name: read_model(name, raw) for name in read_models()} == before
 
 
 def test_malformed_values_do_no_harm(raw: Path) -> None:

@@ -269,7 +269,7 @@ def test_walks_that_show_the_same_rows_each_are_no_circle(
     "it costs its own updates alone, and a line in the log",
     "the updates of all other incidents",
 )
-@pytest.mark.parametrize("code", [404, 410, 422])
+@pytest.mark.parametrize("code", [404, 422])
 def test_a_gone_incident_costs_its_own_updates_alone(
     code: int,
     many_updates: None,
