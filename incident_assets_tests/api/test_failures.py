@@ -64,6 +64,9 @@ def _page(resource: str) -> bytes:
     return f'{{"{resource}": [{{"id": "x"}}], "pagination_meta": {{"after": "again"}}}}'.encode()
 
 
+NO_UTF8 = b'{"users": [{"id": "x", "base_role": {"name": "\xff"}}], "pagination_meta": {}}'
+
+
 @pytest.mark.fault(
     "a page without its list or pagination_meta, HTML or half a body with status 200, a reset, 5xx",
     "asked again three times, then the resource fails with status, request id and remedy",
@@ -77,6 +80,7 @@ def _page(resource: str) -> bytes:
         (without_meta(), "no pagination_meta", 4),
         (html(), "no JSON (text/html", 4),
         (status(200, b"null"), "no JSON object", 4),
+        (status(200, NO_UTF8), "no JSON (application/json", 4),
         (cut_short(), "cannot reach", 4),
         (reset(), "cannot reach", 4),
         (status(500), "500", 4),
@@ -92,6 +96,7 @@ def _page(resource: str) -> bytes:
         "no meta",
         "html",
         "null",
+        "no UTF-8",
         "cut short",
         "reset",
         "500",
