@@ -153,14 +153,15 @@ def _die() -> None:
 def read_database(
     path: str = "data/incidents.duckdb", schema: str = "%"
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables but the sync log and dlt's own, without load ids.
+    """Return all rows of all tables but the sync log, dlt's own and the database's id, unstamped.
 
     What depends on the moment of the build is left out too.
     """
     with duckdb.connect(path, read_only=True) as connection:
         tables = connection.execute(
             "SELECT table_schema, table_name FROM information_schema.tables "
-            "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' AND table_name <> 'log' "
+            "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
+            "AND table_name NOT IN ('log', 'database_id') "
             "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
             [schema],
         ).fetchall()

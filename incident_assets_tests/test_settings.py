@@ -43,7 +43,7 @@ def expect_refusal(*names: str) -> None:
 @pytest.mark.parametrize("value", ["-1", "nan", "inf", "-inf", "1e300", "soon", "0"])
 def test_a_number_of_seconds_is_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INCIDENT_READ_TIMEOUT", value)
-    expect_refusal("INCIDENT_READ_TIMEOUT", value.replace("1e300", "1e+300"), "number of seconds")
+    expect_refusal("INCIDENT_READ_TIMEOUT", value.replace("1e300", "1e+300"), "should be a number")
     assert not list(Path().iterdir())
 
 

@@ -186,8 +186,8 @@ class Plan:
         return landings
 
     def _judge(self, listing: Listing) -> Verdict:
-        if not listing.is_whole or listing.name not in self._tables:
-            return Verdict()
+        if listing.name not in self._tables:
+            return Verdict(is_short=listing.rows < (listing.announced or 0))
         verdict = judge_loss(
             self.connection,
             listing,

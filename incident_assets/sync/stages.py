@@ -96,7 +96,7 @@ class Sync:
         self.connection.begin()
         listings = self.plan.listings.values()
         dropped = {}
-        if self.plan.refreshes:
+        if self.plan.refreshes and self.landings:
             landed = [landing.endpoint for landing in self.landings]
             kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)

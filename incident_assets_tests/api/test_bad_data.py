@@ -111,7 +111,7 @@ def take_pages(
             body = {endpoint.name: items, "pagination_meta": {}}
             response._content = json.dumps(body, ensure_ascii=ascii_only).encode()
             page = reader.read(response)
-            spool.add(page.items, page.ids, page.size)
+            spool.add(page.items, page.ids, page.size, 0)
         spool.end()
         return [row for file in spool.files for row in pq.read_table(file.path).to_pylist()]
 
@@ -184,7 +184,8 @@ def load_and_compare(resource: str, items: list[dict[str, Any]], api: DemoApi, s
     if find_endpoint(resource).newest.page_size:
         body["pagination_meta"] = {"page_size": 250}
     api.inject(Fault(status(200, json.dumps(body).encode()), resource=resource))
-    assert sync(resource)[resource].failure is None
+    # Held where the pages before had more rows, which takes nothing away from what came.
+    assert sync(resource)[resource].outcome in ("loaded", "held")
     endpoint = find_endpoint(resource)
     rows = read_table(resource)
     for item in items:

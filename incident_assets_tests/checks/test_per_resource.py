@@ -22,6 +22,7 @@ from incident_assets.defs.outcome import LOADED_CHECK, list_loaded_checks
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
+from incident_assets.models.mapped import MODEL_CHECKS
 from incident_assets.settings import Settings
 from incident_assets.sync.stages import Sync
 from incident_assets_tests.conftest import NAMES, hold_database, publish
@@ -101,7 +102,8 @@ def test_a_healthy_account_is_green_in_every_check(run_job: Callable[..., Result
     assert [name for name, result in results.items() if not result.passed] == []
     loaded = {f"{name} {kind}" for name in NAMES for kind in (*AFTER_LOAD, LOADED_CHECK)}
     grains = {f"{name} grain" for name in read_models()}
-    assert set(results) == loaded | grains | {"log every_resource_loaded"}
+    mapped = {f"{check.model} {check.name}" for check in MODEL_CHECKS}
+    assert set(results) == loaded | grains | mapped | {"log every_resource_loaded"}
     results = run_job("check_freshness")
     assert [name for name, result in results.items() if not result.passed] == []
     assert set(results) == {f"{name} freshness" for name in NAMES}
@@ -404,6 +406,7 @@ def test_an_unreadable_resource_skips_only_its_own_checks_and_nothing_personal_i
     expected = {f"{name} {kind}" for name in read for kind in AFTER_LOAD}
     without_users = read_models().keys() - {"dim_user", "mart_responder_load"}
     expected |= {f"{name} grain" for name in without_users}
+    expected |= {f"{check.model} {check.name}" for check in MODEL_CHECKS}
     expected |= {f"{name} {LOADED_CHECK}" for name in NAMES}
     assert set(results) == expected | {"log every_resource_loaded"}
     failed = {name for name in NAMES if not results[f"{name} {LOADED_CHECK}"].passed}
