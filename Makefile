@@ -4,11 +4,12 @@ VENV ?= .venv
 LOCK ?= locks/main.txt
 TESTS ?=
 BENCH ?= --write
+MUTANTS ?=
 BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-faults test-all bench lint lock clean
+.PHONY: help demo demo-ui ui check test test-faults test-all mutants bench lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,8 +44,12 @@ test: $(VENV)/.ready  ## Run the tests
 test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs/reliability.md
 	@$(PYTEST) -m 'fault and not long'
 
-test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills
+test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills, then the mutants
 	@$(PYTEST) -m ''
+	@$(MAKE) --no-print-directory mutants
+
+mutants: $(VENV)/.ready  ## Put 60 small bugs into copies of the code; the tests have to notice
+	@$(BIN)/python -m incident_assets_tests.mutants $(MUTANTS)
 
 bench: $(VENV)/.ready  ## Measure beside bare dlt and a hand-written floor, hours; BENCH=--quick: minutes
 	@$(BIN)/python -m benchmarks $(BENCH)

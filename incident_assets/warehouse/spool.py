@@ -69,7 +69,7 @@ class Spool:
         """Rows so far, with those that came more than once."""
         return self._spooled
 
-    def add(self, items: Sequence[Any], ids: Sequence[str], size: int, since: int = 0) -> bool:
+    def add(self, items: Sequence[Any], ids: Sequence[str], size: int, since: int) -> bool:
         """Take the items of a page of so many bytes, with their ids.
 
         Return whether it has an id that did not come after the first `since` rows.

@@ -4,7 +4,6 @@ Certificates and a proxy are the tests' own, on loopback.
 """
 
 import logging
-import os
 import socket
 import ssl
 import threading
@@ -254,11 +253,3 @@ def test_control_characters_reach_no_terminal(api: DemoApi) -> None:
 
 def _quote(value: str) -> str:
     return '"' + "".join(f"\\u{ord(c):04x}" for c in value) + '"'
-
-
-def test_data_folders_are_for_their_owner_alone(api: DemoApi) -> None:
-    os.umask(0o022)
-    run_sync(read_settings(), ["severities"])
-    assert Path("data").stat().st_mode & 0o777 == 0o700
-    for path in Path("data").iterdir():
-        assert path.stat().st_mode & 0o077 == 0

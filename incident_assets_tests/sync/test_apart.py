@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import dlt
 import pytest
 
 from incident_assets.api.rows import MOST_UNKNOWN
@@ -203,14 +204,18 @@ def test_what_nobody_thought_of_fails_its_listing_by_kind_and_place(
     assert read_log("outcome") == {"users": "failed", "severities": "loaded"}
 
 
+STAGES = {"fetched": (Listing, "take"), "loaded": (dlt.mark, "with_file_import")}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("place", STAGES.values(), ids=STAGES.keys())
 def test_an_interrupt_and_a_full_disk_are_no_failure_of_a_listing(
-    error: BaseException, api: DemoApi, sync: Sync, monkeypatch: pytest.MonkeyPatch
+    place: Any, error: BaseException, api: DemoApi, sync: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Listing, "take", stop)
+    monkeypatch.setattr(*place, stop)
     with pytest.raises(BaseException) as caught:
         sync("users", "severities")
     kind = "KeyboardInterrupt" if error is KeyboardInterrupt else "DatabaseError"

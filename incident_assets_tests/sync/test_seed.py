@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from incident_assets.api.endpoints import ENDPOINTS
+from incident_assets.api.endpoints import ENDPOINTS, find_endpoint
 from incident_assets.sync.fetch import build_config
 
 URL = "https://api.example.com"
@@ -84,6 +84,11 @@ def test_differences_are_exactly_the_documented_ones() -> None:
 
 def test_every_resource_is_there_in_the_seeds_order() -> None:
     assert [endpoint.name for endpoint in ENDPOINTS] == RESOURCES
+
+
+def test_a_name_that_no_resource_has_is_answered_with_those_there_are() -> None:
+    with pytest.raises(KeyError, match=r"no resource 'alerts'; there are actions, .*, incidents"):
+        find_endpoint("alerts")
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)

@@ -56,6 +56,12 @@ def test_all_that_is_written_is_for_its_owner_alone(sync: Sync, settings: Settin
         assert not find_open(Path("data"))
 
 
+def test_folders_that_are_made_are_for_their_owner_to_work_in() -> None:
+    with open_database(Path("made/data/incidents.duckdb"), 0, "a test"):
+        modes = [oct(Path(x).stat().st_mode & 0o777) for x in ("made", "made/data")]
+    assert modes == ["0o700", "0o700"]
+
+
 def test_in_a_folder_with_other_things_our_files_are_closed_alone(
     sync: Sync, settings: Settings
 ) -> None:
