@@ -137,11 +137,8 @@ class PageReader:
         return Page(items, ids, len(body), after or None, total)
 
     def _decode(self, body: bytes) -> tuple[Sequence[Any], Any]:
-        # What the decoder skips, it does not check: half characters, and bytes that are no UTF-8.
-        if b"\\ud" in body or b"\\uD" in body:
-            raise msgspec.DecodeError
         if not body.isascii():
-            body.decode()
+            body.decode()  # of what the decoder skips, it does not check whether it is UTF-8
         page = self._decoder.decode(body)
         return page.items, page.pagination_meta
 
