@@ -136,9 +136,7 @@ class Plan:
         After its first sync a table is there and typed, whether it could be read or not.
         """
         landings = []
-        # Each by name, since dlt would remember what an attempt to load before has left out now.
-        names = {*self._known, *self.listings, UPDATES}
-        self.state = {name: dict(self._known.get(name, {})) for name in names}
+        self.state = {name: dict(values) for name, values in self._known.items()}
         for listing in self.listings.values():
             landing = Landing(listing.endpoint)
             if listing.is_whole:
