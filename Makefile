@@ -32,7 +32,7 @@ demo-ui: $(VENV)/.ready  ## Open the UI on what the demo loaded
 	@$(BIN)/python -m incident_assets demo ui
 
 ui: $(VENV)/.ready  ## Open the UI on your own settings (.env)
-	@$(BIN)/dg dev
+	@umask 077; $(BIN)/dg dev
 
 check: $(VENV)/.ready  ## Say whether your account, key and database are ready
 	@$(BIN)/python -m incident_assets check

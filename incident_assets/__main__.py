@@ -6,7 +6,9 @@ neither dlt nor DuckDB nor Dagster (that of `explain` reads the marts).
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ import click
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import SettingError, Settings, read_settings
 
+PATIENCE = 4.0  # seconds that an interrupted sync may take to let go of everything
 NAMES = [endpoint.name for endpoint in ENDPOINTS]
 
 
@@ -39,11 +42,11 @@ def command() -> None:
     """
 
 
-def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
+def _read_resources(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str]:
     chosen = [name.strip() for names in given for name in names.split(",")]
     if unknown := [name for name in chosen if name not in NAMES]:
         raise click.BadParameter(f"no {unknown[0]!r}; the resources are {', '.join(NAMES)}")
-    return chosen or NAMES
+    return chosen
 
 
 @command.command()
@@ -52,7 +55,7 @@ def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str
     "names",
     multiple=True,
     metavar="RESOURCE",
-    callback=_choose_resources,
+    callback=_read_resources,
     help="Load this one alone. Give it again, or commas, for several: "
     f"{', '.join(NAMES)}. All if left out.",
 )
@@ -64,7 +67,16 @@ def _choose_resources(_: click.Context, __: click.Parameter, given: Sequence[str
     help="Ask for everything, which alone shows what was deleted, or for what changed.",
 )
 @click.option("--full-refresh", is_flag=True, help="Build the tables anew, without deleted rows.")
-def sync(names: list[str], listing: str, full_refresh: bool) -> int:
+@click.option(
+    "--accept-loss",
+    "accepted",
+    multiple=True,
+    metavar="RESOURCE",
+    callback=_read_resources,
+    help="Its rows that a full listing lacks are gone, however many; otherwise a listing that "
+    "lacks most of a table takes none away, and says so.",
+)
+def sync(names: list[str], listing: str, full_refresh: bool, accepted: list[str]) -> int:
     """Load your account into the database, without Dagster.
 
     Prints a line per resource. One that cannot be read keeps what it had, and the others land.
@@ -77,9 +89,10 @@ def sync(names: list[str], listing: str, full_refresh: bool) -> int:
     try:
         outcomes = run_sync(
             _read_settings(),
-            names,
+            names or NAMES,
             changes=listing == "changes",
             full_refresh=full_refresh,
+            accept_loss=accepted,
             watch=show_bars if sys.stderr.isatty() else log_progress,
         )
     except (SettingError, DatabaseError) as error:
@@ -89,19 +102,30 @@ def sync(names: list[str], listing: str, full_refresh: bool) -> int:
 
 
 @command.command()
-def check() -> int:
+@click.option(
+    "--accept-account",
+    is_flag=True,
+    help="The database belongs to the account that address and key lead to, and the key has the "
+    "roles that it should have.",
+)
+def check(accept_account: bool) -> int:
     """Say whether address, key, permissions and database are ready.
 
-    Asks the API once per resource, and writes nothing.
+    Asks the API once per resource, and writes nothing without --accept-account. A warning is no
+    failure: it names moments of incidents that stay empty, since no timestamp of the account stands
+    for them, or roles that the key has lost.
     """
     from incident_assets.sync.readiness import examine
     from incident_assets.sync.terminal import format_table
 
     try:
-        found = list(examine(_read_settings()))
+        found = list(examine(_read_settings(), accept_account))
     except SettingError as error:
         return _refuse(error)
-    rows = [("ok" if x.ready else "NO", x.subject, x.detail) for x in found]
+    rows = [
+        ("NO" if not x.ready else "warning" if x.warns else "ok", x.subject, x.detail)
+        for x in found
+    ]
     click.echo(format_table(("", "subject", "finding"), rows))
     return 0 if all(x.ready for x in found) else 1
 
@@ -215,14 +239,33 @@ def _refuse(error: Exception) -> int:
 
 
 def main() -> NoReturn:
-    """Run the command and end the process: 0 done, 1 something failed, 2 bad input, 130 Ctrl-C."""
+    """Run the command and end the process: 0 done, 1 something failed, 2 bad input.
+
+    After a signal it is 128 and its number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    os.umask(0o077)  # what any of it writes, and any process that it starts, is for its owner alone
+    received = [signal.SIGINT]
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        received.append(signal.Signals(number))
+        context = click.get_current_context(silent=True)
+        if context and context.command is sync:
+            # DuckDB may lose an interrupt. What is cut off here is as safe as after a kill.
+            hard_end = threading.Timer(PATIENCE, os._exit, [128 + number])
+            hard_end.daemon = True
+            hard_end.start()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         code = command.main(prog_name="incident-assets", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except click.Abort:
-        code = 130
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 128 + received[-1]
     sys.stdout.flush()
     sys.stderr.flush()
     # Nothing is open any more; taking a quarter of a million objects apart would only take time.

@@ -6,26 +6,39 @@ fields below.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
+HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
+LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
+# DuckDB calls a database after its file, and cannot tell it from a schema of that name.
+SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
+DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
 
 
 class SettingError(Exception):
     """A setting is missing or wrong; the text names it and says what to do."""
 
 
-def _setting(name: str, default: object, meaning: str, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"env": name, "meaning": meaning})
+def _setting(
+    name: str, default: object, meaning: str, secret: bool = False, zero: bool = False
+) -> Any:
+    metadata = {"env": name, "meaning": meaning, "zero": zero}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run. Seconds are floats; paths are relative to the working directory."""
+    """The settings of one run. Seconds are floats; paths are relative to the working directory.
+
+    Raises SettingError where a number makes no sense, a path is none, or two lead to one file.
+    """
 
     base_url: str = _setting(
         "INCIDENT_API_BASE_URL", "", "Address of the API, such as https://api.example.com"
@@ -48,7 +61,8 @@ class Settings:
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",
         "",
-        "Moments under other names: `accepted=Acknowledged,fixed=01ABC...` (name or id)",
+        "Moments under other names: `accepted=Acknowledged,fixed=01ABC...` (name or id); "
+        "`documented=none`, not recorded",
     )
     statuses: str = _setting(
         "INCIDENT_STATUSES", "", "Statuses in another category: `Monitoring=closed` (name or id)"
@@ -59,7 +73,7 @@ class Settings:
         "Days that a follow-up may take, by priority: `Urgent=7,High=14`; unset, no limit",
     )
     lock_timeout: float = _setting(
-        "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use"
+        "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use", zero=True
     )
     connect_timeout: float = _setting(
         "INCIDENT_CONNECT_TIMEOUT", 5.0, "Seconds to wait for a connection to the API"
@@ -79,25 +93,59 @@ class Settings:
         "Megabytes of a decoded response, beyond which it is refused",
     )
     backoff: float = _setting(
-        "INCIDENT_RETRY_BACKOFF", 2.0, "Seconds before the first of three retries, then doubled"
+        "INCIDENT_RETRY_BACKOFF",
+        2.0,
+        "Seconds before the first of three retries, then doubled",
+        zero=True,
     )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            if isinstance(setting.default, float):
+                _check_seconds(
+                    setting.metadata["env"], getattr(self, setting.name), setting.metadata["zero"]
+                )
+        for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
+            _check_database(name, path)
+        _refuse_shared_files(self._list_files())
 
     @property
     def database(self) -> Path:
         """Path of the DuckDB database."""
-        return Path(self.duckdb_path)
+        return _read_path(DATABASE, self.duckdb_path)
 
     @property
     def published_copy(self) -> Path:
         """Path of the copy to read from: `<name>.published.duckdb` unless it is set."""
         if self.published:
-            return Path(self.published)
+            return _read_path(PUBLISHED, self.published)
         return self.database.with_name(f"{self.database.stem}.published{self.database.suffix}")
+
+    @property
+    def previous_copy(self) -> Path:
+        """Path of the copy of before: `<name of the published copy>.previous.duckdb`."""
+        copy = self.published_copy
+        return copy.with_name(f"{copy.stem}.previous{copy.suffix}")
 
     @property
     def report_page(self) -> Path:
         """Path of the reliability report: `<name>.report.html` unless it is set."""
-        return Path(self.report or self.database.with_name(f"{self.database.stem}.report.html"))
+        if self.report:
+            return _read_path("INCIDENT_REPORT_PATH", self.report)
+        return self.database.with_name(f"{self.database.stem}.report.html")
+
+    def _list_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield what is written and what may lie beside it, without links, with its setting."""
+        for path in (self.database, _resolve(self.database)):
+            for ending in ("", ".wal", ".tmp", ".lock"):
+                yield DATABASE, _resolve(path.with_name(path.name + ending))
+        for ending in (".holder", ".work"):  # made anew, wherever a link of that name leads
+            path = self.database.with_name(self.database.name + ending)
+            yield DATABASE, _resolve(path.parent) / path.name
+        for copy in (self.published_copy, self.previous_copy):
+            for ending in ("", ".wal"):
+                yield PUBLISHED, _resolve(copy.with_name(copy.name + ending))
+        yield "INCIDENT_REPORT_PATH", _resolve(self.report_page)
 
     def require_base_url(self) -> str:
         """Return the base URL without a trailing slash. Raises SettingError if it cannot be one."""
@@ -107,12 +155,7 @@ class Settings:
                 "INCIDENT_API_BASE_URL is not set: give the address of the incident API, such as "
                 "https://api.example.com, in .env or the environment (no account? `make demo`)"
             )
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingError(
-                "INCIDENT_API_BASE_URL is no web address: it should look like "
-                "https://api.example.com"
-            )
+        parts = _split_address("INCIDENT_API_BASE_URL", url, "https://api.example.com")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise SettingError(
                 "INCIDENT_API_BASE_URL holds more than an address: leave out user, password, "
@@ -125,11 +168,19 @@ class Settings:
             )
         return url
 
+    def find_webhook(self) -> str:
+        """Return where alerts go, or ''. Raises SettingError if that is no address."""
+        if self.alert_webhook:
+            example = "https://hooks.example.com/services/..."
+            _split_address("INCIDENT_ALERT_WEBHOOK", self.alert_webhook, example)
+        return self.alert_webhook
+
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of an environment (the process's own if None).
 
-    An empty variable counts as unset. Raises SettingError naming a variable that does not parse.
+    An empty variable counts as unset. Raises SettingError naming a variable that does not parse, or
+    makes no sense.
     """
     environment = os.environ if environment is None else environment
     given: dict[str, Any] = {}
@@ -145,3 +196,78 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         else:
             given[setting.name] = raw
     return Settings(**given)
+
+
+def _check_seconds(name: str, value: float, zero: bool) -> None:
+    # A comparison with nan is never true.
+    if not (0 < value <= LONGEST or (zero and value == 0)):
+        lowest = "0 or more" if zero else "above 0"
+        raise SettingError(
+            f"{name} is {value}: it should be a number of seconds, {lowest} and at most "
+            f"{LONGEST:.0f} (30 days)"
+        )
+
+
+def _split_address(name: str, url: str, example: str) -> SplitResult:
+    """Return the parts of a web address that can be asked; the text may be a secret."""
+    # Late, since `--help` waits for no library.
+    from requests import PreparedRequest
+
+    try:
+        parts = urlsplit(url)
+        usable = (
+            parts.scheme in ("http", "https")
+            and HOST.fullmatch(parts.hostname or "")
+            and parts.port != 0
+        )
+        PreparedRequest().prepare_url(url, None)  # what else the client refuses, such as no IDNA
+    except ValueError:
+        usable = None
+    if not usable:
+        raise SettingError(
+            f"{name} is no web address (scheme, host, and a port from 1 to 65535 if there is one): "
+            f"it should look like {example}"
+        )
+    return parts
+
+
+def _read_path(name: str, text: str) -> Path:
+    path = Path(os.path.expanduser(text))
+    if "://" in text or "\0" in text or path.name in ("", ".."):
+        raise SettingError(f"{name} is {text!r}: it should be the path of a file on this machine")
+    return path
+
+
+def _check_database(name: str, path: Path) -> None:
+    called = re.split(r"[.?]", path.name)[0]
+    if SCHEMA_NAME.fullmatch(called):
+        raise SettingError(
+            f"{name} is {str(path)!r}: DuckDB would take the name {called} for that of a schema in "
+            "it; call the file something else, such as incidents.duckdb"
+        )
+    for place in (path.absolute(), _resolve(path.parent) / path.name):
+        for sign, called in (("%", "percent sign"), ("?", "question mark")):
+            if name == DATABASE and sign in str(place):
+                raise SettingError(
+                    f"{name} leads to {str(place)!r}: dlt and DuckDB cannot work beside a database "
+                    f"whose path has a {called}; give a path without one"
+                )
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _refuse_shared_files(files: Iterable[tuple[str, Path]]) -> None:
+    """Raise SettingError where two settings lead to one file, or one into the other's folder."""
+    seen: dict[object, str] = {}
+    for name, path in files:
+        marks: list[object] = [path]
+        with suppress(OSError):  # not there yet, or refused by whoever opens it
+            marks.append(path.lstat()[1:3])  # hard links have one inode and device
+        for mark in (*marks, *path.parents):
+            if (other := seen.get(mark, name)) != name:
+                raise SettingError(
+                    f"{name} and {other} lead to one file ({path}): give each a path of its own"
+                )
+        seen.update(dict.fromkeys(marks, name))

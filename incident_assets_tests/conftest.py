@@ -113,10 +113,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
     """Run a job of the definitions in this process; keyword arguments go to the builder.
 
+    `config` is the ingestion op's.
     `sync_raw`, the default, is `sync_all` without the models, whose many steps cost seconds.
     """
 
-    def run(job: str = "sync_raw", **overrides: Any) -> dg.ExecuteInProcessResult:
+    def run(
+        job: str = "sync_raw", config: Mapping[str, Any] | None = None, **overrides: Any
+    ) -> dg.ExecuteInProcessResult:
         everything = dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
         freshness = list_scheduled_checks(extend_table(overrides.get("endpoints", ())))
         sync_raw = dg.define_asset_job(
@@ -126,7 +129,9 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
             build_definitions(**overrides), dg.Definitions(jobs=[sync_raw])
         )
         return definitions.resolve_job_def(job).execute_in_process(
-            instance=instance, raise_on_error=False
+            run_config={"ops": {"sync": {"config": config}}} if config else None,
+            instance=instance,
+            raise_on_error=False,
         )
 
     return run
@@ -189,10 +194,10 @@ def run_command(
     )
 
 
-def publish(settings: Settings) -> int:
+def publish(settings: Settings, keep_previous: bool = False) -> int:
     """Publish a database that nobody holds; return the bytes."""
     with held.hold_database(settings.database, "a test", "a test") as database:
-        return publish_database(settings, database)
+        return publish_database(settings, database, keep_previous)
 
 
 @contextmanager

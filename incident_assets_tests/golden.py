@@ -136,7 +136,8 @@ def make_account() -> Account:
             },
             people=[(LEAD, "gone")],
         ),
-        # Imported a week later, so it counts in the week that it was reported in.
+        # Imported a week later, so it counts in the week that it was reported in, and its updates
+        # acknowledge nothing.
         incident(
             "D",
             "2026-10-08T08:00:00Z",
@@ -168,6 +169,7 @@ def make_account() -> Account:
         update("B", "2026-10-02T00:00:00Z", "Fixing"),  # reopened; 6 hours
         update("B", "2026-10-02T06:00:00Z", "Closed"),
         update("C", "2026-10-04T23:56:00Z", "Investigating"),
+        update("D", "2026-10-08T08:05:00Z", "Documenting"),  # data entry
         update("G", "2026-09-30T10:00:00Z", "Triage"),
         update("G", "2026-09-30T11:00:00Z", "Declined"),
         update("J", "2026-09-30T10:00:00Z", "Triage"),
@@ -185,5 +187,10 @@ def make_account() -> Account:
         follow_up("6", "A", "2026-10-01T00:00:00Z", status="not_doing"),
         follow_up("7", "F", "2026-10-01T00:00:00Z"),
         follow_up("8", "J", "2026-10-01T00:00:00Z"),
+        # Opened again, so it is 5 days old; and one of which nobody knows when it was completed.
+        follow_up(
+            "9", "A", "2026-10-15T00:00:00Z", priority=URGENT, completed_at="2026-10-16T00:00:00Z"
+        ),
+        follow_up("10", "A", "2026-07-01T00:00:00Z", priority=URGENT, status="completed"),
     )
     return account

@@ -25,8 +25,8 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from incident_assets.build import build_definitions
 from incident_assets.models import building
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.run import Sync
-from incident_assets.warehouse import file
+from incident_assets.sync.stages import Sync
+from incident_assets.warehouse import private
 from incident_assets.warehouse.spool import Spool
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -65,7 +65,7 @@ POINTS = {
     "after the log": Point(Sync, Sync.conclude, "after"),
     "half a model": Point(building, building.check_grain, "before", nth=12),
     "publish": Point(shutil, shutil.copyfile, "in"),
-    "half a copy": Point(file, file._sync_to_disk, "before"),
+    "half a copy": Point(private, private._sync_to_disk, "before"),
     "before the rename": Point(Path, Path.replace, "before", text=".fresh"),
     "after the rename": Point(Path, Path.replace, "after", text=".fresh"),
 }

@@ -21,6 +21,7 @@ from incident_assets.models.catalog import (
     find_origins,
     read_models,
 )
+from incident_assets.models.mapped import MODEL_CHECKS
 from incident_assets_tests.snapshot import render_definitions
 
 ROOT = Path(__file__).parents[1]
@@ -47,15 +48,17 @@ reasons together and ends the run as failed.
 
 Every model has the check `grain`: its key is never empty and never there twice. It is made before
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
-it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why.
+it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why. Two
+models that depend on what things are called in an account have one more each.
 
-Made from `incident_assets/checks/catalog.py` (`python -m incident_assets_tests.pages`).
+Made from `incident_assets/checks/catalog.py` and `incident_assets/models/mapped.py`
+(`python -m incident_assets_tests.pages`).
 
 """
 METRICS = """\
 # What each figure means, and where it comes from
 
-22 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
+23 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
 `mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
 in one transaction; its columns are in the UI too, and under `column lineage` what each is made
 from. One figure, row by row:
@@ -67,7 +70,8 @@ from. One figure, row by row:
 
 An account may rename its timestamps, statuses and priorities. The usual names are known; others
 are told by INCIDENT_TIMESTAMPS, INCIDENT_STATUSES and INCIDENT_FOLLOW_UP_SLA (README). A moment
-that nobody defines is empty, and so is what is computed from it.
+that nobody defines is empty, and so is what is computed from it: `incident-assets check`, the check
+`moments` of `dim_moment` and the report name it.
 
 Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages`).
 
@@ -119,6 +123,11 @@ def render_checks() -> str:
             w.total_seconds() / 60 for w in (warn_window(endpoint), fail_window(endpoint))
         )
         lines.append(f"| {endpoint.name} | {late:g} min | {stale:g} min | {paths} |")
+    parts += [
+        f"## {x.name} of {x.model}\n\n{x.meaning}\n\nRuns with the model; at worst a warning.\n\n"
+        f"**What to do.** {x.remedy}\n"
+        for x in MODEL_CHECKS
+    ]
     return CHECKS_PAGE + "\n".join([*parts, "## Limits\n", *lines]) + "\n"
 
 

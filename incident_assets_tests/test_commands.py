@@ -51,6 +51,16 @@ def test_check_says_what_is_ready(api: DemoApi) -> None:
     assert result.returncode == 0, result.stdout
     assert api.account.identity["name"] in result.stdout and "INCIDENT_API_KEY" in result.stdout
     assert not Path("data").exists()
+    assert "warning" not in result.stdout and "each has its timestamp" in result.stdout
+    fixed = next(row for row in api.rows("incident_timestamps") if row["name"] == "Fixed")
+    api.change("incident_timestamps", fixed["id"], name="Mitigated")
+    result = run_command("incident_assets", "check")
+    assert result.returncode == 0, result.stdout
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("warning"))
+    assert "stands for Fixed" in line and "INCIDENT_TIMESTAMPS (fixed=" in line
+    mapped = {"INCIDENT_TIMESTAMPS": "fixed=Mended"}
+    result = run_command("incident_assets", "check", environment=mapped)
+    assert result.returncode == 1 and "Mitigated (01H" in result.stdout
     api.forbid("workflows")
     result = run_command("incident_assets", "check")
     assert result.returncode == 1 and "workflows.view" in result.stdout

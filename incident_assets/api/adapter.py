@@ -17,7 +17,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException, Timeout
 
-from incident_assets.api.cut_off import CutOff, watch_connections
+from incident_assets.api.cut_off import CutOff, Stop, watch_connections
 from incident_assets.api.rate_limit import Pacer
 from incident_assets.api.retries import LONGEST_WAIT, LongWait, may_pass, read_retry_after
 from incident_assets.settings import Settings
@@ -32,6 +32,10 @@ ENDING_HEADERS = ("Deprecation", "Sunset")
 
 class OutOfTime(RequestException):
     """The sync's own deadline has passed; asking again would not help."""
+
+
+class Stopped(RequestException):
+    """The run was interrupted; nothing is asked any more."""
 
 
 class LongBody(RequestException):
@@ -106,9 +110,12 @@ class PageResponse(Response):
 class PacedAdapter(HTTPAdapter):
     """Sends each attempt of a listing in its turn, counts it, and cuts it off if it drags on."""
 
-    def __init__(self, settings: Settings, traffic: Mapping[str, Traffic], **kwargs: Any):
+    def __init__(
+        self, settings: Settings, traffic: Mapping[str, Traffic], stop: Stop, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self._traffic = traffic
+        self._stop = stop
         self._timeout = settings.request_timeout
         self._body_limit = settings.body_limit
         self._deadline = time.monotonic() + settings.sync_deadline
@@ -133,7 +140,7 @@ class PacedAdapter(HTTPAdapter):
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send one attempt and read its whole body.
 
-        Raises OutOfTime, LongWait, LongBody, Timeout or as requests do.
+        Raises OutOfTime, Stopped, LongWait, LongBody, Timeout or as requests do.
         """
         traffic = self._traffic.get(urlsplit(cast(str, request.url)).path)
         if traffic is None:
@@ -143,7 +150,7 @@ class PacedAdapter(HTTPAdapter):
         traffic.begin_request()
         seconds = min(self._timeout, max(0.0, self._deadline - time.monotonic()))
         response = None
-        with CutOff.after(seconds) as cut_off:
+        with CutOff.after(seconds) as cut_off, self._stop.reaching(cut_off):
             try:
                 response = super().send(request, *args, **kwargs)
                 _ = response.content  # read here, where it can be cut off
@@ -174,7 +181,7 @@ class PacedAdapter(HTTPAdapter):
             except RequestException:
                 self._pacer.release(traffic.resource)
                 raise
-            time.sleep(seconds)
+            self._stop.event.wait(seconds)
             self._check_deadline()
 
     def _prepare_wait(self, traffic: Traffic, seconds: float, why: str) -> None:
@@ -190,7 +197,12 @@ class PacedAdapter(HTTPAdapter):
             self._log_wait(traffic.resource, why, seconds)
 
     def _check_deadline(self, seconds: float = 0) -> None:
-        """Raise OutOfTime if the sync's time is over, or will be in so many seconds."""
+        """Raise OutOfTime if the sync's time is over, or will be in so many seconds.
+
+        Raises Stopped if the run was interrupted.
+        """
+        if self._stop.event.is_set():
+            raise Stopped("the run was interrupted")
         if time.monotonic() + seconds >= self._deadline:
             raise OutOfTime(
                 f"the sync's {self._sync_deadline:g} s (INCIDENT_SYNC_DEADLINE) were over before "

@@ -34,4 +34,5 @@ CATEGORIES = (
     Category("merged", is_counted=False),
 )
 STATUS_CATEGORIES = tuple(category.name for category in CATEGORIES)
-ACTIVE_CATEGORIES = tuple(category.name for category in CATEGORIES if category.is_active)
+# A category that is not known may be active.
+IDLE_CATEGORIES = tuple(category.name for category in CATEGORIES if not category.is_active)

@@ -14,6 +14,35 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
+class Stop:
+    """Ends what a session is doing, for good: its requests, and its waits between them."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._going: set[CutOff] = set()
+        self._lock = threading.Lock()
+
+    def set(self) -> None:
+        """Cut off the requests that are going on, and end all waits."""
+        with self._lock:
+            self.event.set()
+            for cut_off in self._going:
+                cut_off.reach()
+
+    @contextmanager
+    def reaching(self, cut_off: "CutOff") -> Iterator[None]:
+        """Cut this one off, too, if it comes to that while the block runs."""
+        with self._lock:
+            self._going.add(cut_off)
+            if self.event.is_set():
+                cut_off.reach()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._going.discard(cut_off)
+
+
 class CutOff:
     """Ends the requests of this thread that outlive it: their sockets are shut down."""
 
@@ -29,7 +58,7 @@ class CutOff:
     def after(cls, seconds: float) -> Iterator["CutOff"]:
         """Cut off what this thread requests in the block after so many seconds."""
         cut_off = cls()
-        timer = threading.Timer(seconds, cut_off._reach)
+        timer = threading.Timer(seconds, cut_off.reach)
         timer.daemon = True
         cls._of_thread.current = cut_off
         timer.start()
@@ -50,7 +79,8 @@ class CutOff:
             if cut_off.reached:
                 _shut_down(connected)
 
-    def _reach(self) -> None:
+    def reach(self) -> None:
+        """Cut off what is requested now."""
         with self._lock:
             self.reached = True
             if self._socket is not None:

@@ -135,6 +135,8 @@ LOADER_COLUMNS = (
     Column("_dlt_load_id", "text", "Load package that wrote the row as it is", nullable=False),
 )
 
+# Of incidents; without it the API leaves some categories out.
+CATEGORY_FILTER = "status_category[one_of]"
 # The API leaves all but the first two modes out of its lists unless they are asked for.
 INCIDENT_MODES = ("standard", "retrospective", "test", "tutorial")
 # Actions and follow-ups: no filter means standard and retrospective; the rest one at a time.
@@ -499,7 +501,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                 page_size=250,
                 params={
                     "mode[one_of]": INCIDENT_MODES,
-                    "status_category[one_of]": STATUS_CATEGORIES,
+                    CATEGORY_FILTER: STATUS_CATEGORIES,
                 },
                 changes=SINCE_A_DAY,
             ),

@@ -61,11 +61,16 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         name="volume",
-        meaning="The last full listing has about as many rows as those before it: a warning when "
-        "more than a fifth is missing.",
-        remedy="Look whether the key has lost a role (`make check`) or people cleaned up. If it is "
-        "right, the warning ends by itself as the history follows.",
+        meaning="Full listings have taken away no more than a fifth of what was live in the last "
+        "seven days, and the key sees every row that the API announces: a warning otherwise. An "
+        "error when a listing would take away more than half: it is held, which means that what "
+        "came is loaded and nothing is marked as deleted.",
+        remedy="Look whether the key has lost a role (`make check`), the account is another one, "
+        "or people cleaned up. A loss that is right is accepted by `accept_loss` in the run's "
+        "config or `incident-assets sync --accept-loss`; a warning ends by itself after seven "
+        "days.",
         find=check_volume,
+        worst="error",
     ),
     Check(
         name="contract",

@@ -10,6 +10,7 @@ import duckdb
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.finding import NEVER_LOADED, Finding
+from incident_assets.sync.log import RECENT
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.schemas import LOG_SCHEMA
 
@@ -33,7 +34,8 @@ def check_freshness(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -
         return NEVER_LOADED
     sql = (
         f"SELECT max(finished_at) FROM {LOG_SCHEMA}.log "
-        f"WHERE resource = '{endpoint.name}' AND outcome = 'loaded'"
+        # What is later than now was written by a clock that was ahead.
+        f"WHERE resource = '{endpoint.name}' AND {RECENT} AND finished_at <= now()"
     )
     loaded = (connection.execute(sql).fetchone() or (None,))[0]
     if loaded is None:

@@ -4,6 +4,7 @@ One op each, so that a resource that could not be read skips only its own. Which
 what they mean and find, is in `incident_assets.checks`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import duckdb as engine
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import NEVER_LOADED, Finding
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseBusy
@@ -49,7 +50,6 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
             for check in CHECKS
         ],
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def run(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
@@ -83,8 +83,17 @@ def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBP
     except DatabaseBusy:
         if not settings.published_copy.exists():
             raise
-        with engine.connect(str(settings.published_copy), read_only=True) as connection:
+        copy = str(settings.published_copy.absolute())
+        with engine.connect(copy, read_only=True) as connection:
             yield connection
+
+
+def _show_query(what: str, sql: str) -> str:
+    # Either may hold a name of the API's: signs are escaped, and no such fence is in the SQL.
+    longest = max(map(len, re.findall("`+", sql)), default=0)
+    fence = "`" * max(3, longest + 1)
+    text = re.sub(r"([\\`*_{}\[\]<>#!|~&$@:])", r"\\\1", " ".join(what.split()))
+    return f"{text}\n{fence}sql\n{sql}\n{fence}"
 
 
 def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
@@ -93,7 +102,7 @@ def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetC
     if finding.samples:
         metadata["sample_ids"] = dict(finding.samples)
     if finding.sql:
-        queries = (f"{what}\n```sql\n{sql}\n```" for what, sql in finding.sql.items())
+        queries = (_show_query(what, sql) for what, sql in finding.sql.items())
         metadata["sql"] = dg.MetadataValue.md("\n\n".join(queries))
     return dg.AssetCheckResult(
         check_name=name,

@@ -18,21 +18,26 @@ from pydantic import PrivateAttr
 from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.held import HeldDatabase, hold_database
+from incident_assets.warehouse.interrupts import raise_interrupts
+from incident_assets.warehouse.private import close_folder
 
-# For a busy database alone; failures of the API are retried by the session, request by request.
-BUSY_POLICY = dg.RetryPolicy(max_retries=2, delay=30)
+HISTORY = Path("data/dagster")  # where dagster.yaml keeps runs and logs
+# For a busy database alone, each waiting for `lock_timeout`. Not as a RetryPolicy: Dagster would
+# start a step again that was interrupted, and sleep between two tries whatever comes.
+RETRIES = 2
 
 
 @contextmanager
 def explain_errors() -> Iterator[None]:
     """Turn what is wrong with settings or database into one clear failure of the step.
 
-    Only a busy database is worth another try, by the step's retry policy.
+    Only a busy database is worth another try. An interrupt is raised as itself.
     """
     try:
-        yield
+        with raise_interrupts():
+            yield
     except DatabaseBusy as error:
-        raise dg.Failure(str(error)) from None
+        raise dg.RetryRequested(RETRIES) from dg.Failure(str(error))
     except (SettingError, DatabaseError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 
@@ -59,6 +64,7 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["DuckDBResource"]:
         """Hold the database for a run, or for a process's part of it."""
         self._run = context.run.run_id if context.run else ""
+        close_folder(HISTORY)
         with ExitStack() as holding:
             # What is wrong with a setting is told by the step that needs it.
             with suppress(SettingError):
@@ -80,7 +86,7 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
 
         What the block leaves open is rolled back, and settings that it changed are set back. Raises
         DatabaseBusy, naming the holder, after `lock_timeout` seconds, and DatabaseError if the file
-        is no database or cannot be opened.
+        is no database or cannot be opened, or the disk is full or fails in the block.
         """
         patience = self.apply_to(read_settings()).lock_timeout
         with self.hold() as held, held.session(patience) as cursor:

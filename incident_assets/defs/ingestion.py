@@ -1,7 +1,7 @@
 """The ingestion op: thirteen raw assets and the sync log, loaded by dlt in one run.
 
 One op, so that a run has one load package and one lock; any subset can be materialised alone.
-What a sync does is in `sync.run`.
+What a sync does is in `sync.stages`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.api import ApiResource
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.outcome import (
     LOG_KEY,
     OUTCOME_CHECK,
@@ -25,7 +25,8 @@ from incident_assets.defs.outcome import (
 )
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.run import Sync, open_sync
+from incident_assets.sync.run import open_sync
+from incident_assets.sync.stages import Sync
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 LOG_SPEC = dg.AssetSpec(
@@ -59,6 +60,11 @@ class SyncConfig(dg.Config):
         description="Build the selected tables anew from full listings and put them in place of "
         "the old ones when they are whole; rows deleted upstream are dropped.",
     )
+    accept_loss: list[str] = Field(
+        [],
+        description="Resources whose rows are gone where a full listing lacks them, however many. "
+        "Otherwise a listing that lacks most of a table takes none away, and says so.",
+    )
 
 
 def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
@@ -69,7 +75,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         specs=[*build_raw_specs(endpoints), LOG_SPEC],
         check_specs=[build_loaded_spec(endpoint.name) for endpoint in endpoints],
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def sync(
         context: dg.AssetExecutionContext,
@@ -90,14 +95,16 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
                 full_refresh=config.full_refresh,
+                accept_loss=config.accept_loss,
                 endpoints=endpoints,
             ) as run:
                 run.fetch()
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
-        for event in events:
-            outcome = outcomes[event.asset_key.path[-1]]
-            if outcome.failure is None:
+        told = {event.asset_key: event for event in events}
+        for name, outcome in outcomes.items():
+            event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
+            if outcome.outcome != "failed":
                 yield event._replace(metadata=_describe(event.metadata, outcome))
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
         yield from report_loaded(context, errors)
@@ -149,6 +156,8 @@ def _describe(told: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any
         "seconds": outcome.seconds,
         "load_id": outcome.load_id or "",
         "path": outcome.path,
+        "outcome": outcome.outcome,
+        "remark": outcome.remark,
     }
 
 

@@ -24,7 +24,7 @@ from dagster._core.storage.db_io_manager import (
 )
 from dagster_duckdb.io_manager import DuckDbClient
 
-from incident_assets.defs.duckdb import DuckDBResource
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 
 DEFAULT_SCHEMA = "main"
 Context = dg.InputContext | dg.OutputContext
@@ -71,7 +71,7 @@ class WarehouseClient(DuckDbClient):
         self, context: Context, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a connection in a transaction, committed unless the block raises."""
-        with self.warehouse.get_connection() as connection:
+        with explain_errors(), self.warehouse.get_connection() as connection:
             for _, partitions in table_slice.partition_dimensions or ():
                 if isinstance(partitions, dg.TimeWindow):
                     # The SQL gives a window's ends in its own zone, without naming it.

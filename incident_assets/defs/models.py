@@ -14,7 +14,7 @@ import dagster as dg
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.defs.checks import report_finding
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import OWNER
 from incident_assets.models.building import build_model, check_grain, find_missing
 from incident_assets.models.catalog import (
@@ -24,6 +24,7 @@ from incident_assets.models.catalog import (
     find_origins,
     read_models,
 )
+from incident_assets.models.mapped import MODEL_CHECKS, ModelCheck
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
@@ -31,7 +32,7 @@ GRAIN = "grain"
 
 
 def build_models() -> list[dg.AssetsDefinition]:
-    """Return an asset for each model, with the check of its grain in the same step."""
+    """Return an asset for each model, with its checks in the same step."""
     return [_build_asset(model) for model in read_models().values()]
 
 
@@ -42,43 +43,62 @@ def model_key(name: str) -> dg.AssetKey:
 
 def _build_asset(model: Model) -> dg.AssetsDefinition:
     key = model_key(model.name)
+    others = [check for check in MODEL_CHECKS if check.model == model.name]
 
     @dg.multi_asset(
         name=model.name,
         specs=[_build_spec(model)],
-        check_specs=[
-            dg.AssetCheckSpec(
-                GRAIN,
-                asset=key,
-                blocking=True,
-                description=f"({', '.join(model.grain)}) is never empty and never there twice. "
-                "A build that breaks this is undone, and nothing is built on it.",
-            )
-        ],
+        check_specs=_build_check_specs(model, others),
         # Nothing is yielded where there is nothing to read, not even a result of the check.
         can_subset=True,
-        retry_policy=BUSY_POLICY,
     )
     def build(
         context: dg.AssetExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         begun = time.monotonic()
+        built, findings = None, {}
         with explain_errors(), duckdb.open_cursor() as connection:
             if missing := find_missing(connection, model):
                 context.log.warning("skipped, since nothing is there yet: %s", ", ".join(missing))
                 return
-            if key not in context.selected_asset_keys:
-                yield report_finding(GRAIN, key, check_grain(connection, model))
-                return
-            built = build_model(connection, model, duckdb.apply_to(read_settings()))
-        if built.grain.passed:
+            settings = duckdb.apply_to(read_settings())
+            if key in context.selected_asset_keys:
+                built = build_model(connection, model, settings)
+                findings[GRAIN] = built.grain
+            else:
+                findings[GRAIN] = check_grain(connection, model)
+            if built is None or built.grain.passed:
+                findings |= {x.name: x.find(connection, settings) for x in others}
+        if built and built.grain.passed:
             seconds = round(time.monotonic() - begun, 3)
             metadata = _describe(model, built.nulls)
             metadata |= {"dagster/row_count": built.rows, "seconds": seconds}
             yield dg.MaterializeResult(key, metadata=metadata)
-        yield report_finding(GRAIN, key, built.grain)
+        selected = {check.name for check in context.selected_asset_check_keys}
+        for name, finding in findings.items():
+            # A build that was undone must not pass for one, whether or not its check was selected.
+            if built or name in selected:
+                yield report_finding(name, key, finding)
 
     return build
+
+
+def _build_check_specs(model: Model, others: Iterable[ModelCheck]) -> list[dg.AssetCheckSpec]:
+    key = model_key(model.name)
+    grain = dg.AssetCheckSpec(
+        GRAIN,
+        asset=key,
+        blocking=True,
+        description=f"({', '.join(model.grain)}) is never empty and never there twice. "
+        "A build that breaks this is undone, and nothing is built on it.",
+    )
+    return [
+        grain,
+        *(
+            dg.AssetCheckSpec(x.name, asset=key, description=f"{x.meaning}\n\n{x.remedy}")
+            for x in others
+        ),
+    ]
 
 
 def _build_spec(model: Model) -> dg.AssetSpec:

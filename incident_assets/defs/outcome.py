@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb as engine
 
 from incident_assets.api.endpoints import Endpoint
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.sync.log import LOG_TABLE
 from incident_assets.warehouse.schemas import LOG_SCHEMA
@@ -55,7 +55,7 @@ def read_last_errors(connection: engine.DuckDBPyConnection) -> dict[str, str | N
     """Return each resource's error in the newest row of the sync log, None where it was loaded."""
     try:
         rows = connection.execute(
-            f"SELECT resource, arg_max_null(error, finished_at) FROM {LOG_TABLE} GROUP BY resource"
+            f"SELECT resource, arg_max_null(error, rowid) FROM {LOG_TABLE} GROUP BY resource"
         ).fetchall()
     except engine.CatalogException:
         return {}
@@ -74,7 +74,6 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
                 description="Every resource that this run asked for could be read and has landed.",
             )
         ],
-        retry_policy=BUSY_POLICY,
     )
     def every_resource_loaded(
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource

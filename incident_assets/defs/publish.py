@@ -8,9 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.outcome import LOG_KEY
 from incident_assets.settings import read_settings
+from incident_assets.sync.log import has_lost_rows
 from incident_assets.warehouse.publishing import publish_database
 from incident_assets.warehouse.schemas import LOG_SCHEMA
 
@@ -25,16 +26,24 @@ def build_published_copy() -> dg.AssetsDefinition:
         kinds={"duckdb"},
         # It depends on the log alone, so that nothing skipped stops it, and comes last.
         op_tags={"dagster/priority": "-100"},
-        retry_policy=BUSY_POLICY,
         description="The whole database in a second file that is safe to keep open: each sync "
-        "replaces it at once, and who reads the old one keeps reading it until reconnecting.",
+        "replaces it at once, and who reads the old one keeps reading it until reconnecting. After "
+        "a full refresh that dropped rows, or a loss that was accepted, the copy of before stays "
+        "beside it, so that it can be taken back.",
     )
     def published_copy(duckdb: DuckDBResource) -> dg.MaterializeResult[Any]:
         begun = time.monotonic()
+        settings = duckdb.apply_to(read_settings())
         with explain_errors(), duckdb.hold() as database:
-            size = publish_database(duckdb.apply_to(read_settings()), database)
+            with database.cursor(settings.lock_timeout) as connection:
+                lost = has_lost_rows(connection, settings.published_copy)
+            size = publish_database(settings, database, keep_previous=lost)
         return dg.MaterializeResult(
-            metadata={"bytes": size, "seconds": round(time.monotonic() - begun, 3)}
+            metadata={
+                "bytes": size,
+                "seconds": round(time.monotonic() - begun, 3),
+                "previous_copy": settings.previous_copy.name if lost else "",
+            }
         )
 
     return published_copy

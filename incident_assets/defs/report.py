@@ -9,10 +9,11 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from incident_assets.defs.duckdb import BUSY_POLICY, DuckDBResource, explain_errors
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.models.catalog import MODEL_SCHEMA
 from incident_assets.settings import read_settings
-from incident_assets.warehouse.file import DatabaseError, read_first_line, replace_file
+from incident_assets.warehouse.file import DatabaseError, read_first_line
+from incident_assets.warehouse.private import replace_file
 
 MARTS = {
     "weekly": "mart_incident_weekly",
@@ -20,6 +21,7 @@ MARTS = {
     "stays": "mart_time_in_status_recent",
     "load": "mart_responder_load",
     "ageing": "mart_follow_up_ageing",
+    "moments": "dim_moment",
 }
 # Only the job that loads everything builds it, see `jobs`.
 NIGHTLY = {"cadence": "nightly"}
@@ -34,7 +36,6 @@ def build_report_asset() -> dg.AssetsDefinition:
         group_name="analytics",
         kinds={"matplotlib", "html"},
         tags=NIGHTLY,
-        retry_policy=BUSY_POLICY,
         description="Incidents per week, how fast they are acknowledged and resolved, time in "
         "status, responder load and ageing follow-ups: plots in the metadata, and one HTML file "
         "that opens offline, prints, and is readable on a phone.",
@@ -46,14 +47,21 @@ def build_report_asset() -> dg.AssetsDefinition:
         stays: pa.Table,
         load: pa.Table,
         ageing: pa.Table,
+        moments: pa.Table,
     ) -> dg.MaterializeResult[Any]:
         # Late, so that the definitions load without what draws.
         from incident_assets.report.build import Marts, build_report
+        from incident_assets.report.page import may_replace
 
-        report = build_report(Marts(weekly, trend, stays, load, ageing), datetime.now(UTC))
+        report = build_report(Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC))
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:
+                if not may_replace(path):
+                    raise DatabaseError(
+                        f"{path} (INCIDENT_REPORT_PATH) is no report of ours, so it is left as it "
+                        "is: move it away, or choose another path, then run again"
+                    )
                 size = replace_file(path, lambda fresh: fresh.write_text(report.html, "utf-8"))
             except OSError as error:
                 raise DatabaseError(

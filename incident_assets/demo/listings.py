@@ -177,8 +177,9 @@ def _filter_incidents(account: Account, rows: list[Item], query: Query) -> list[
         for name, values in query.items()
         if "[" in name and not name.startswith("mode[")
     ]
+    own = {row["category"] for row in account.rows["incident_statuses"].values()}
     for name, operator, values in tests:
-        _check_test(name, operator, values, query)
+        _check_test(name, operator, values, query, [*CATEGORIES, *own])
     every = all if query.get("filter_mode", ["all"])[0] == "all" else any
     kept = [
         row
@@ -188,13 +189,15 @@ def _filter_incidents(account: Account, rows: list[Item], query: Query) -> list[
     return kept if order.endswith("oldest_first") else kept[::-1]
 
 
-def _check_test(name: str, operator: str, values: list[str], query: Query) -> None:
+def _check_test(
+    name: str, operator: str, values: list[str], query: Query, categories: Iterable[str]
+) -> None:
     if name in TIMES:
         _check_time(name, operator, values[0], query, (DAY,))
     elif operator not in ("one_of", "not_in", "gte", "lte"):
         raise InvalidRequest(f"{name}: unknown operator {operator}")
     elif name == "status_category":
-        _require(name, values, CATEGORIES)
+        _require(name, values, categories)
 
 
 def _check_time(
@@ -244,7 +247,7 @@ def _passes(row: Item, name: str, operator: str, values: list[str], ranks: dict[
     return (found in values) == (operator == "one_of")
 
 
-def _require(name: str, values: Iterable[str], known: tuple[str, ...]) -> None:
+def _require(name: str, values: Iterable[str], known: Iterable[str]) -> None:
     for value in values:
         if value not in known:
             raise InvalidRequest(f"{name}: {value!r} is none of {', '.join(known)}")

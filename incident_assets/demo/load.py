@@ -3,7 +3,6 @@
 It goes through Dagster, in a process of its own. Where it works is in `place`.
 """
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -60,7 +59,6 @@ QUERIES = {
 
 def load() -> int:
     """Run the demo and return its exit code; 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
     folder = prepare_folder()
     output_file = folder / "sync.log"
     try:
@@ -83,10 +81,6 @@ def load() -> int:
         return 1
     _print_results(Settings(duckdb_path=str(folder / DATABASE)))
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _show_progress(api: DemoApi, done: bool = False) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.server import DemoApi
+from incident_assets.warehouse.private import close_folder, make_private_folder
 
 FOLDER = Path("data/demo")
 DATABASE = "incidents.duckdb"
@@ -31,9 +32,10 @@ def prepare_folder(folder: Path = FOLDER) -> Path:
     """Make the demo's folder with a Dagster home in it; return its absolute path."""
     folder = folder.absolute()
     home = folder / "dagster_home"
-    for path in (folder.parent, folder, home):
-        if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True)
+    make_private_folder(home)
+    for path in (home, folder):
+        close_folder(path)
+    close_folder(folder.parent, Path(DATABASE).stem)
     (home / "dagster.yaml").write_text(INSTANCE)
     return folder
 

@@ -13,7 +13,6 @@ def serve_alone(incidents: int, seed: int, port: int, **options: Any) -> int:
 
     `options` are further ones of `DemoApi`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         api = DemoApi(generate_account(incidents, seed), port=port, **options)
     except OSError as error:

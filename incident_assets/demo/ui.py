@@ -3,7 +3,6 @@
 The bundled API is behind it. Where it works is in `place`.
 """
 
-import signal
 import socket
 import time
 import urllib.request
@@ -19,7 +18,6 @@ from incident_assets.demo.place import (
 
 def open_ui() -> int:
     """Serve the UI until Ctrl-C and return the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = prepare_folder()
     port = _find_free_port()
     command = ["dev", "-m", "incident_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]

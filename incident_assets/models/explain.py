@@ -163,7 +163,7 @@ def _open() -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the published copy, or the database if there is none; read-only."""
     settings = read_settings()
     if settings.published_copy.exists():
-        with duckdb.connect(str(settings.published_copy), read_only=True) as connection:
+        with duckdb.connect(str(settings.published_copy.absolute()), read_only=True) as connection:
             yield connection
     elif settings.database.exists():
         path, timeout = settings.database, settings.lock_timeout

@@ -10,7 +10,9 @@ SELECT
     json_extract_string(creator, '$.user.id') AS creator_id, -- User who created it, if a user did
     created_at, -- When it was created (UTC)
     updated_at, -- When it was last changed (UTC)
-    completed_at, -- When it was completed (UTC)
-    (epoch_us(completed_at) - epoch_us(created_at)) / 1e6 AS seconds -- Until it was completed
+    completed_at, -- When it was completed (UTC); stays where it is opened again
+    CASE
+        WHEN status = 'completed' THEN (epoch_us(completed_at) - epoch_us(created_at)) / 1e6
+    END AS seconds -- Until it was completed, NULL for other statuses
 FROM incident_api.actions
 WHERE _deleted_at IS NULL

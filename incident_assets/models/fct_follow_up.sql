@@ -35,8 +35,11 @@ SELECT
     json_extract_string(p.creator, '$.user.id') AS creator_id, -- User who created it, if a user did
     p.created_at, -- When it was created (UTC)
     p.updated_at, -- When it was last changed (UTC)
-    p.completed_at, -- When it was completed (UTC)
-    (epoch_us(p.completed_at) - epoch_us(p.created_at)) / 1e6 AS seconds, -- Until it was completed
+    p.completed_at, -- When it was completed (UTC); stays where it is opened again
+    CASE
+        WHEN p.status = 'completed'
+            THEN (epoch_us(p.completed_at) - epoch_us(p.created_at)) / 1e6
+    END AS seconds, -- Until it was completed, NULL for other statuses
     l.days AS sla_days -- Days it may take, by INCIDENT_FOLLOW_UP_SLA, NULL if none
 FROM parsed AS p
 LEFT JOIN limits AS l ON p.urgency.id = l.priority_id

@@ -4,6 +4,7 @@
 -- Identified - Impact started; to acknowledge is Accepted - Reported, else the first update out of
 -- triage - Reported; to mitigate is Fixed - Impact started (else Reported); to resolve is Fixed
 -- (else Resolved) - Impact started (else Reported), for incidents with Resolved set.
+-- Caveat: the updates of a retrospective incident are data entry and acknowledge nothing.
 -- Caveat: a negative duration is kept and flagged, since it shows a moment that was set wrong.
 WITH parsed AS (
     SELECT
@@ -69,7 +70,10 @@ timed AS (
         CASE WHEN s.is_mapped THEN s.category ELSE i.now_in.category END AS category,
         coalesce(s.name, i.now_in.name) AS status,
         u.out_of_triage_at,
-        coalesce(m.accepted_at, u.out_of_triage_at) AS acknowledged_at,
+        coalesce(
+            m.accepted_at,
+            CASE WHEN i.mode IS DISTINCT FROM 'retrospective' THEN u.out_of_triage_at END
+        ) AS acknowledged_at,
         coalesce(m.impact_started_at, m.reported_at) AS began_at,
         l.user_id AS lead_id,
         coalesce(l.users, 0) AS leads
@@ -124,7 +128,7 @@ SELECT
     leads, -- How many users lead it
     created_at, -- When it was created (UTC)
     updated_at, -- When it was last changed (UTC)
-    started_at, -- created_at; of a retrospective one Impact started, else Reported (UTC)
+    started_at, -- created_at; of a retrospective one Impact started, else Reported, if set (UTC)
     CAST(date_trunc('week', timezone('UTC', started_at)) AS DATE) AS week, -- Monday of started_at
     reported_at, -- Moment Reported (UTC)
     accepted_at, -- Moment Accepted (UTC)
@@ -139,7 +143,7 @@ SELECT
     reviewed_at, -- Moment Reviewed (UTC)
     closed_at, -- Moment Closed (UTC)
     out_of_triage_at, -- First update to a status outside triage (UTC)
-    acknowledged_at, -- Accepted, else out_of_triage_at (UTC)
+    acknowledged_at, -- Accepted, else out_of_triage_at unless it is retrospective (UTC)
     mttd_seconds, -- Time to detect: Identified - Impact started, in seconds
     mtta_seconds, -- Time to acknowledge: acknowledged_at - Reported, in seconds
     mttm_seconds, -- Time to mitigate: Fixed - Impact started, else Reported, in seconds

@@ -1,7 +1,7 @@
 -- Moments of incidents that have happened, such as Reported or Fixed, one row each.
 -- Grain: incident_id, timestamp_id
--- Source: the API's incident timestamps and their values; which of them is which moment follows
--- the usual names or INCIDENT_TIMESTAMPS, and values are found by the timestamp's id.
+-- Source: the API's incident timestamps and their values, found by the timestamp's id; which of them
+-- is which moment follows the usual names or INCIDENT_TIMESTAMPS, see dim_moment.
 -- Caveat: a value that is no instant is left out, as is one that the API leaves empty.
 WITH parsed AS (
     SELECT
@@ -31,7 +31,7 @@ definition AS (
         t.rank,
         list(s.moment ORDER BY s.moment) FILTER (WHERE s.moment IS NOT NULL) AS moments
     FROM incident_api.incident_timestamps AS t
-    LEFT JOIN setting_moment AS s ON s.timestamp = t.id OR lower(s.timestamp) = lower(t.name)
+    LEFT JOIN setting_moment AS s ON t.id = s.timestamp
     WHERE t._deleted_at IS NULL
     GROUP BY t.id, t.name, t.rank
 )

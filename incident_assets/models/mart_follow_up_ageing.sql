@@ -1,7 +1,10 @@
 -- Follow-ups by priority and age, open and completed, against the days they may take.
 -- Grain: priority, age_bucket
--- Source: the usual published definition: age is completed_at (until then, now) - created_at,
--- without follow-ups that are deleted or not to be done, for incidents that the marts count.
+-- Source: the usual published definition: age is completed_at - created_at of what is completed, now
+-- - created_at of what is not, without follow-ups that are deleted or not to be done, for incidents
+-- that the marts count.
+-- Caveat: what is not completed is open, also where it has a completed_at from before; what is
+-- completed without one has no age, and is in no row.
 -- Caveat: the days a follow-up may take are no part of the API: INCIDENT_FOLLOW_UP_SLA sets them.
 WITH aged AS (
     SELECT
@@ -11,14 +14,16 @@ WITH aged AS (
         f.sla_days,
         coalesce(f.status = 'completed', FALSE) AS is_completed,
         c.now,
-        (epoch_us(coalesce(f.completed_at, c.now)) - epoch_us(f.created_at)) / 1e6 AS seconds
+        (
+            epoch_us(CASE WHEN f.status = 'completed' THEN f.completed_at ELSE c.now END)
+            - epoch_us(f.created_at)
+        ) / 1e6 AS seconds
     FROM incident_analytics.fct_follow_up AS f
     INNER JOIN incident_analytics.fct_incident AS i ON f.incident_id = i.incident_id
     CROSS JOIN setting_clock AS c
     WHERE
         i.is_counted
         AND coalesce(f.status, '') NOT IN ('deleted', 'not_doing')
-        AND f.created_at IS NOT NULL
 ),
 
 placed AS (
@@ -32,6 +37,7 @@ placed AS (
             ELSE 4
         END AS place
     FROM aged
+    WHERE seconds IS NOT NULL
 )
 
 SELECT

@@ -1,16 +1,17 @@
 -- Incidents per week and severity, with the times to detect, acknowledge, mitigate and resolve.
 -- Grain: week, severity_id
 -- Source: the usual published definitions. Time to detect is Identified - Impact started; to
--- acknowledge, Accepted - Reported, else the first update out of triage - Reported; to mitigate,
--- Fixed - Impact started, else Reported; to resolve, Fixed (else Resolved) - Impact started (else
--- Reported), for every incident with Resolved set. MTTD, MTTA and MTTR are their means.
+-- acknowledge, Accepted - Reported, else the first update out of triage - Reported (unless it is
+-- retrospective, when updates are data entry); to mitigate, Fixed - Impact started, else Reported;
+-- to resolve, Fixed (else Resolved) - Impact started (else Reported), for every incident with
+-- Resolved set. MTTD, MTTA and MTTR are their means.
 -- Caveat: counted are incidents of mode standard or retrospective whose category is not declined,
 -- canceled or merged, and which the API key may see.
 -- Caveat: an incident without the moments of a duration is left out of it; the _incidents columns
 -- say how many have it.
 -- Caveat: negative durations are part of every statistic, and counted in the _negative columns.
 -- Caveat: the week is that of the creation; of retrospective incidents, that of Impact started,
--- else Reported.
+-- else Reported, if either is set.
 -- Caveat: with few incidents in a week, a 90th percentile says little more than the maximum.
 SELECT
     i.week, -- Monday of the week (UTC)

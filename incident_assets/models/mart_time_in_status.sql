@@ -5,6 +5,7 @@
 -- Caveat: a stay is in one status: an incident that passes three statuses of a category has three.
 -- Caveat: a stay that has not ended counts among the incidents of the month in which it began,
 -- or everything that was ever left as closed would be reopened; it is in no time.
+-- Caveat: statuses of retrospective incidents last as they were entered, not as it happened.
 SELECT
     t.month, -- First day of the month (UTC) in which the status was left, or began if it lasts
     t.category, -- Category of the status, by INCIDENT_STATUSES where it says so

@@ -1,4 +1,4 @@
-"""The report as a whole: five marts in; one HTML page, and the plots as Markdown, out.
+"""The report as a whole: marts in; one HTML page, and the plots as Markdown, out.
 
 What the sections say is in `sections`; how the page is written, in `page`.
 """
@@ -21,13 +21,14 @@ WIDTHS = {"desk": 880, "phone": 343}  # px; a phone has 375 with the margins
 
 @dataclass(frozen=True)
 class Marts:
-    """The marts, with the columns that the models promise; any may be empty."""
+    """The marts, and dim_moment, with the columns that the models promise; any may be empty."""
 
     weekly: pa.Table
     trend: pa.Table
     stays: pa.Table
     load: pa.Table
     ageing: pa.Table
+    moments: pa.Table
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def build_report(marts: Marts, now: datetime) -> Report:
     period, tiles = sections.count_headlines(weekly, trends, *backlog, today)
     shown = [
         sections.show_weekly(weekly),
-        sections.show_trends(trends),
+        sections.show_trends(trends, numbers.list_missing(marts.moments)),
         sections.show_stays(stays),
         sections.show_load(load),
         sections.show_backlog(*backlog),

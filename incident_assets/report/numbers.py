@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from incident_assets.api.categories import CATEGORIES
+from incident_assets.api.names import MOMENTS
 
 WEEK = timedelta(days=7)
 WEEKS_SHOWN = 78
@@ -137,6 +138,12 @@ def follow_duration(weekly: pa.Table, trend: pa.Table, metric: str, weeks: Seque
     rows = [row for row in weekly.to_pylist() if row["week"] in weeks]
     counts = (_add(rows, f"{metric}_{part}") for part in ("incidents", "negative"))
     return Trend(weeks, [w for w, _ in shown], [m for _, m in shown], *counts)
+
+
+def list_missing(moments: pa.Table) -> list[str]:
+    """Return the moments that no timestamp of the account stands for, in their order."""
+    missing = {row["moment"] for row in moments.to_pylist() if row["is_missing"]}
+    return [moment for moment in MOMENTS if moment in missing]
 
 
 def time_stays(stays: pa.Table) -> list[Stay]:

@@ -13,6 +13,16 @@ from incident_assets.report.render import PALETTE
 from incident_assets.report.sections import Section, Tile
 from incident_assets.report.words import cut
 
+TITLE = "Incident reliability report"  # by which a page of ours is known
+
+
+def may_replace(path: Path) -> bool:
+    """Whether nothing, or a page that `write_page` made, is there. Raises OSError."""
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return True
+    with path.open("rb") as page:
+        return f"<title>{TITLE}</title>".encode() in page.read(2000)
+
 
 def write_page(
     subtitle: str,
@@ -30,5 +40,10 @@ def write_page(
     )
     environment.filters["cut"] = cut
     return environment.get_template("page.html").render(
-        palette=PALETTE, subtitle=subtitle, period=period, tiles=tiles, sections=sections
+        title=TITLE,
+        palette=PALETTE,
+        subtitle=subtitle,
+        period=period,
+        tiles=tiles,
+        sections=sections,
     )

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from incident_assets.api.categories import CATEGORIES
+from incident_assets.api.names import say_missing
 from incident_assets.report import figures
 from incident_assets.report.numbers import (
     LOAD_WEEKS,
@@ -87,18 +88,23 @@ def show_weekly(weekly: Weekly) -> Section:
     )
 
 
-def show_trends(trends: Mapping[str, Trend]) -> Section:
-    """Return the section on durations over time; `trends` are by metric, mtta and mttr."""
+def show_trends(trends: Mapping[str, Trend], missing: Sequence[str] = ()) -> Section:
+    """Return the section on durations over time; `trends` are by metric, mtta and mttr.
+
+    `missing` are the moments that no timestamp of the account stands for.
+    """
     definition = (
-        "Acknowledge: from Reported to Accepted, else to the first update out of triage. Resolve: "
-        "from Impact started, else Reported, to Fixed, else Resolved, once an incident is "
-        f"resolved. Each point is of the {WINDOW} weeks that end there, and is left out below "
-        f"{THIN} incidents."
+        "Acknowledge: from Reported to Accepted, else to the first update out of triage, unless "
+        "it was reported in retrospect. Resolve: from Impact started, else Reported, to Fixed, "
+        f"else Resolved, once an incident is resolved. Each point is of the {WINDOW} weeks that "
+        f"end there, and is left out below {THIN} incidents."
     )
     key, title = "durations", "How fast incidents are acknowledged and resolved"
     counts = [trend.count for trend in trends.values()]
+    warning = f" {said[0].upper()}{said[1:]}." if (said := say_missing(missing)) else ""
     if not any(counts):
-        return Section(key, title, "No incident has these durations yet.", definition)
+        nothing = f"No incident has these durations yet.{warning}"
+        return Section(key, title, nothing, definition)
     negative = sum(trend.negative for trend in trends.values())
     finding = (
         f"Median and 90th percentile (nine of ten incidents are faster), over {counts[0]:,} "
@@ -106,6 +112,7 @@ def show_trends(trends: Mapping[str, Trend]) -> Section:
     )
     if negative:
         finding += f" {negative:,} negative durations (timestamps out of order) are included."
+    finding += warning
     weeks = next(iter(trends.values())).weeks
     rows = [
         [
@@ -208,8 +215,9 @@ def show_load(loads: Sequence[Load]) -> Section:
 def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section:
     """Return the section on open follow-ups."""
     definition = (
-        "Age: from creation to now, for follow-ups of counted incidents. Deleted ones and those "
-        "not to be done are left out. The SLA of a priority is a setting of this project."
+        "Age: from creation to now, for follow-ups of counted incidents that are not completed. "
+        "Deleted ones and those not to be done are left out. The SLA of a priority is a setting "
+        "of this project."
     )
     key, title = "backlog", "Which follow-ups are ageing"
     if not backlogs:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -21,8 +21,10 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import RESTAPIConfig
 from requests import Response
 
+from incident_assets.api.cut_off import Stop
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.failures import (
+    Failure,
     describe_failure,
     describe_missing,
     describe_wrong_address,
@@ -30,8 +32,8 @@ from incident_assets.api.failures import (
     is_missing,
 )
 from incident_assets.api.key import Key, LazyBearerAuth
-from incident_assets.api.pages import IgnoredFilter, PageReader, VariantPaginator
-from incident_assets.api.session import build_session
+from incident_assets.api.pages import BadPage, IgnoredFilter, PageReader, VariantPaginator
+from incident_assets.api.session import build_session, find_path
 from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.plan import Plan
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 5  # listings; most are one page, and more would hold more bodies at once
 WALKS_AT_ONCE = 8  # of one listing, where rows are asked for incident by incident
+GRACE = 3.0  # seconds that an interrupt waits for requests that cannot be cut off
 OF_INCIDENT = "incident_id"  # parameter and column
 GONE_STATUSES = (404, 410, 422)  # of an incident whose updates are asked for
 PARENT = "listed_incidents"  # resource that gives rest_api the incidents to ask for
@@ -86,35 +89,59 @@ class Fetcher:
     def __init__(self, settings: Settings, key: Key, listings: Iterable[Listing]):
         self._url = settings.require_base_url()
         self._key = key
-        prefix = urlsplit(self._url).path
+        self._stop = Stop()
         self._session = build_session(
             settings,
-            {prefix + way.path: x.traffic for x in listings for way in x.endpoint.ways},
+            {find_path(self._url + y.path): x.traffic for x in listings for y in x.endpoint.ways},
+            stop=self._stop,
         )
         self._building = threading.Lock()  # dlt builds sources in one thread
+        self._known: dict[tuple[str, str], Failure] = {}
 
     def fetch_all(self, plan: Plan) -> None:
         """Walk all listings of a plan, at most five at a time.
 
-        What fails gives its listing up; a full disk and an interrupt are raised.
+        What fails gives its listing up; a full disk and an interrupt are raised, and then no
+        request goes on.
         """
-        source = self._build_source(plan.first)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            walks = {
-                x.name: pool.submit(self.fetch, x, source.resources[x.name]) for x in plan.first
-            }
-            if plan.last is not None:
-                walks[plan.decisive].result()
-                with plan.last.blamed():
-                    plan.choose_updates()
-                if plan.last.failure is None:
-                    self.fetch(plan.last)
-            for walk in walks.values():
-                walk.result()
+        source = self._build_source(plan.free)
+        walks: list[Future[None]] = []
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            walks.append(pool.submit(self._fetch_chain, plan))
+            walks += [pool.submit(self.fetch, x, source.resources[x.name]) for x in plan.free]
+            _await(walks)
+            again = [x for x in plan.listings.values() if plan.misses_rows(x)]
+            walks += [pool.submit(self._fetch_again, x) for x in again]
+            _await(walks)
+        except BaseException:
+            self._stop.set()
+            wait(walks, GRACE)
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         listings = list(plan.listings.values())
         if len(listings) > 1 and all(x.is_missing for x in listings):
             for listing in listings:
                 listing.failure = describe_wrong_address(self._url)
+
+    def _fetch_chain(self, plan: Plan) -> None:
+        """Walk listings of which one decides what the next is asked for."""
+        for listing in plan.chain:
+            with listing.blamed():
+                plan.prepare(listing)
+            if listing.failure is None and not listing.asks_nothing:
+                self.fetch(listing)
+
+    def _fetch_again(self, listing: Listing) -> None:
+        """Walk a listing's variants once more: a row may have moved from one into another."""
+        logger.info("%s: stored rows were not listed, so all modes are walked again", listing.name)
+        listing.begin_again()
+        try:
+            self._walk(listing, None)
+            listing.spool.end()
+        except Exception as error:
+            self._give_up(listing, self._describe(self._find_cause(error)))
 
     def fetch(self, listing: Listing, newest: DltResource | None = None) -> None:
         """Walk a listing to its end, in the newest way that the API knows, or give it up.
@@ -125,14 +152,14 @@ class Fetcher:
             listing.ask(way, listing.since, listing.incidents)
             try:
                 self._walk(listing, newest if way is listing.endpoint.newest else None)
+                if not listing.pages:
+                    raise BadPage("not one page was asked for")
                 listing.spool.end()
                 listing.is_whole = True
                 break
             except Exception as error:
-                if not is_its_own(error):
-                    raise
-                cause = find_request_error(error) or error
-            failure = describe_failure(cause, self._url, self._key)
+                cause = self._find_cause(error)
+            failure = self._describe(cause)
             if listing.pages or not is_missing(cause):
                 break
             listing.missing.append((way.path, failure))
@@ -142,7 +169,21 @@ class Fetcher:
             return
         if len(listing.missing) > 1 and listing.is_missing:
             failure = describe_missing(listing.missing, self._url)
-        listing.give_up(failure)
+        self._give_up(listing, failure)
+
+    def _find_cause(self, error: Exception) -> Exception:
+        """Return what made a walk fail; raise what is not this listing's own."""
+        if self._stop.event.is_set() or not is_its_own(error):
+            raise error
+        return find_request_error(error) or error
+
+    def _describe(self, cause: Exception) -> Failure:
+        return describe_failure(cause, self._url, self._key)
+
+    def _give_up(self, listing: Listing, failure: Failure) -> None:
+        # What hits many resources alike, such as a wrong key, is told once.
+        known = self._known.setdefault((failure.message, failure.remedy), failure)
+        listing.give_up(known, is_known=known is not failure)
 
     def _walk(self, listing: Listing, resource: DltResource | None) -> None:
         if listing.incidents is None or not self._walk_incidents(listing, listing.incidents):
@@ -228,6 +269,12 @@ def _take_pages(listing: Listing) -> Callable[[Any, Any], None]:
         listing.take(response.page, _name_walk(response))
 
     return take
+
+
+def _await(walks: Iterable["Future[None]"]) -> None:
+    """Wait until all are done, or one of them raises."""
+    for walk in wait(walks, return_when=FIRST_EXCEPTION).done:
+        walk.result()
 
 
 def _iterate(resource: DltResource) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from incident_assets.api.adapter import Traffic
-from incident_assets.api.endpoints import Endpoint, Way
-from incident_assets.api.failures import Failure, describe_surprise, unwrap
+from incident_assets.api.endpoints import CATEGORY_FILTER, Endpoint, Way
+from incident_assets.api.failures import Failure, describe_surprise
 from incident_assets.api.pages import BadPage, Page
 from incident_assets.warehouse.file import find_storage_failure
+from incident_assets.warehouse.interrupts import find_interrupt
 from incident_assets.warehouse.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,7 @@ BARREN_PAGES = 3  # in a row without a new row, after which a walk is taken to b
 
 def is_its_own(error: BaseException) -> bool:
     """Whether an error may be that of one listing: no interrupt, and no failure of the disk."""
-    chain = list(unwrap(error))
-    interrupted = any(not isinstance(x, Exception | GeneratorExit) for x in chain)
-    return not interrupted and find_storage_failure(error) is None
+    return find_interrupt(error) is None and find_storage_failure(error) is None
 
 
 @dataclass
@@ -44,6 +43,7 @@ class Listing:
 
     `since` is the day or moment (ISO) from which on changes are asked for, None for everything;
     `incidents` are the only ones whose rows are asked for, None for all; `full` is neither.
+    `categories` are all that incidents can be of, where that is known.
     `seconds` is the time from the first request until it `ended`.
     `announced` is the total that the API gave, where it gives one. `missing` are the paths that are
     not there, with what they answered; `gone` are incidents that are not. `is_whole` once all that
@@ -59,6 +59,7 @@ class Listing:
         self.since: str | None = None
         self.incidents: Sequence[str] | None = None
         self.full = True
+        self.categories: Sequence[str] = ()
         self.pages = 0
         self.announced: int | None = None
         self.missing: list[tuple[str, Failure]] = []
@@ -71,10 +72,16 @@ class Listing:
         self._walks: dict[str, Walk] = {}
 
     @property
-    def filters(self) -> dict[str, str]:
-        """Query parameters for what changed."""
+    def filters(self) -> dict[str, str | tuple[str, ...]]:
+        """Query parameters for what changed, and for the account's own status categories."""
         changes = self.way.changes
-        return {changes.parameter: self.since} if changes and self.since else {}
+        since = {changes.parameter: self.since} if changes and self.since else {}
+        return since | ({CATEGORY_FILTER: tuple(self.categories)} if self.categories else {})
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether there is nothing to ask for: rows of incidents, but of none."""
+        return self.incidents is not None and not self.incidents
 
     @property
     def rows(self) -> int:
@@ -91,16 +98,6 @@ class Listing:
         """Whether the API has it at none of its paths."""
         return len(self.missing) == len(self.endpoint.ways)
 
-    @property
-    def shows_deletions(self) -> bool:
-        """Whether a row that it does not have is gone.
-
-        Not where fewer rows came than were announced, nor where the older path answers with
-        nothing while the newer one is not there: a path at its end may do so.
-        """
-        short = self.announced is not None and self.rows < self.announced
-        return self.is_whole and self.full and not short and not (self.missing and not self.rows)
-
     def ask(
         self, way: Way, since: str | None = None, incidents: Sequence[str] | None = None
     ) -> None:
@@ -110,12 +107,18 @@ class Listing:
         self.incidents = incidents
         self.full = self.since is None and incidents is None
 
-    def give_up(self, failure: Failure) -> None:
-        """Note why it cannot be had, which costs the other listings nothing."""
+    def begin_again(self) -> None:
+        """Let it be walked once more, for rows that the first walks have missed."""
+        self._walks.clear()
+        self.spool.reopen()
+
+    def give_up(self, failure: Failure, is_known: bool = False) -> None:
+        """Note why it cannot be had, which costs the other listings nothing; tell what is new."""
         self.is_whole = False
         self.failure = failure
         self.spool.discard()  # on a full disk open files take room
-        logger.warning("%s: %s", self.name, failure)
+        if not is_known:
+            logger.warning("%s: %s", self.name, failure)
 
     @contextmanager
     def blamed(self) -> Iterator[None]:

@@ -5,8 +5,9 @@ What happened is decided elsewhere; this is how it is written down.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
 
@@ -32,17 +33,33 @@ LOG_COLUMNS = {
     "deleted": "BIGINT",
     "path": "VARCHAR",
     "notice": "VARCHAR",
+    "announced": "BIGINT",
+    "missing": "BIGINT",
+    "missing_hash": "UBIGINT",
+    "dropped": "BIGINT",
+    "accepted": "BOOLEAN",
+    "remark": "VARCHAR",
 }
+
+Kind = Literal["loaded", "failed", "held", "not asked"]
+# What shows that a table is as recent as the sync, as SQL.
+RECENT = "outcome IN ('loaded', 'held', 'not asked')"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one sync did for one resource; `failure` is None where its rows have landed.
+    """What one sync did for one resource.
 
-    `rows` were listed, of which `changed` were new or different; `deleted` are newly missing (after
-    a full refresh: dropped); `table_rows` are in the table afterwards, deleted ones included.
-    `seconds` is the time of the listing; `load_id` names dlt's load package. `path` is where the
-    API answered, and `notice` what its headers say of the end of that path.
+    It is loaded, failed (untouched), held (loaded, but nothing taken away, by rule 3a) or not asked
+    (there was nothing to ask for); `failure` says why it is failed or held. `rows` were listed, of
+    which `changed` were new or different; `deleted` are newly marked (after a full refresh:
+    dropped); `table_rows` are in the table afterwards, deleted ones included. `seconds` is the time
+    of the listing; `load_id` names dlt's load package. `path` is where the API answered, and
+    `notice` what its headers say of the end of that path.
+
+    Of a full listing, `announced` is the total that the API gave, `missing` are the live rows that
+    it lacked and `missing_hash` is made from their ids; a refresh has `dropped` so many that were
+    live lately, somebody may have `accepted` the loss, and `remark` is what `volume` warns of.
     """
 
     resource: str
@@ -54,16 +71,23 @@ class Outcome:
     requests: int
     seconds: float
     load_id: str | None
+    outcome: Kind
     failure: Failure | None
     path: str
     notice: str
+    announced: int | None
+    missing: int
+    missing_hash: int | None
+    dropped: int
+    accepted: bool
+    remark: str
 
     def log(self) -> dict[str, Any]:
         """Return its part of a row of the sync log, by column."""
         return vars(self) | {
-            "outcome": "failed" if self.failure else "loaded",
             "error": str(self.failure) if self.failure else None,
             "notice": self.notice or None,
+            "remark": self.remark or None,
         }
 
 
@@ -74,6 +98,23 @@ def prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE TABLE IF NOT EXISTS {LOG_TABLE} ({columns})")
     for name, kind in LOG_COLUMNS.items():
         connection.execute(f"ALTER TABLE {LOG_TABLE} ADD COLUMN IF NOT EXISTS {name} {kind}")
+
+
+def has_lost_rows(connection: duckdb.DuckDBPyConnection, copy: Path) -> bool:
+    """Whether rows were dropped, or a loss was accepted, since this copy was made."""
+    if not copy.exists():
+        return False
+    made = datetime.fromtimestamp(copy.stat().st_mtime, UTC)
+    try:
+        return bool(
+            connection.execute(
+                f"SELECT 1 FROM {LOG_TABLE} WHERE finished_at > ? AND (dropped > 0 OR accepted) "
+                "LIMIT 1",
+                [made],
+            ).fetchone()
+        )
+    except (duckdb.CatalogException, duckdb.BinderException):  # no log, or an older one
+        return False
 
 
 def write_log(

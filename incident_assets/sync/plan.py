@@ -1,9 +1,8 @@
 """Decide: what a sync asks for, and what whole listings mean for the tables.
 
-Some resources can be asked for by the time of their last change. Updates of incidents cannot, so
-they are asked for incident by incident, where that takes fewer requests than paging through all of
-them. What is remembered for the next sync is part of dlt's state, which is committed with the rows
-that it speaks of. Asking is `fetch`'s, loading is `load`'s.
+What is remembered for the next sync is part of dlt's state, which is committed with the rows that
+it speaks of. Asking is `fetch`'s, loading is `load`'s; how much a listing may take away is in
+`loss`, and which incidents' updates are asked for in `updates`.
 """
 
 import logging
@@ -14,21 +13,22 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.api.categories import ACTIVE_CATEGORIES
-from incident_assets.api.endpoints import Endpoint, find_endpoint
+from incident_assets.api.categories import STATUS_CATEGORIES
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.failures import Failure
-from incident_assets.sync.listing import Listing, is_its_own
+from incident_assets.sync.listing import Listing
+from incident_assets.sync.loss import Verdict, judge_loss
+from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
+from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.spool import SpooledFile
 
 logger = logging.getLogger(__name__)
 
-FULL_LISTING_OVERLAP = timedelta(hours=1)  # rows committed late, and clocks
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # nothing to be asked for is older
 DAY = timedelta(days=1)  # by which the API's date may be behind UTC's
-INCIDENTS, UPDATES = "incidents", "incident_updates"
-NOTHING = "(SELECT '' AS id, NOW() AS updated_at, NULL::JSON AS incident_status WHERE false)"
+STATUSES = "incident_statuses"
 
 State = dict[str, dict[str, Any]]
 
@@ -55,12 +55,13 @@ class Plan:
     """The plan of one sync, and what it remembers, by resource.
 
     State of what is asked for by changes: `watermark`, the newest updated_at that has landed (ISO,
-    UTC), absent where a row had none. State of `incident_updates`: `complete` after a full listing,
-    `since` the time when that began, until a sync by changes has looked at what came after it, and
-    `pending` the incidents whose updates are still to be fetched.
+    UTC), absent where a row had none. That of `incident_updates` is `Updates`'.
 
     `tables` are the raw tables that are there. `known` is the state of before, and `state` that of
-    after, once `decide` was called.
+    after, once `decide` was called; then `verdicts` say what each listing may take away.
+    `statuses` is the listing of statuses that incidents need, which may be none of those to be
+    loaded. `accepted` are the resources whose loss somebody has accepted, and `lost_roles` the
+    roles that the key no longer has.
     """
 
     def __init__(
@@ -72,15 +73,21 @@ class Plan:
         known: Mapping[str, Mapping[str, Any]],
         by_changes: bool,
         started: datetime,
+        statuses: Listing | None = None,
+        accepted: Collection[str] = (),
+        lost_roles: Collection[str] = (),
     ):
         self.connection = connection
         self.listings = listings
         self.schema = schema
         self._tables = tables
         self._started = started
+        self._accepted = accepted
+        self._lost_roles = lost_roles
+        self.verdicts: dict[str, Verdict] = {}
         self._known = known
         self.state: State = {}
-        self._changed: tuple[list[str], list[str]] | None = None
+        self._updates = Updates(connection, schema, listings, known.get(UPDATES, {}))
         if by_changes:
             for listing in listings.values():
                 listing.ask(listing.way, self._find_start(listing))
@@ -91,17 +98,18 @@ class Plan:
             and not listings[INCIDENTS].full
             and self._remembered(UPDATES, "complete")
         )
-        self.last = listings[UPDATES] if waits else None
+        wanted = (statuses, listings.get(INCIDENTS), listings[UPDATES] if waits else None)
+        self.chain = [listing for listing in wanted if listing is not None]
 
     @property
-    def first(self) -> list[Listing]:
-        """The listings that wait for no other."""
-        return [listing for listing in self.listings.values() if listing is not self.last]
+    def refreshes(self) -> bool:
+        """Whether the tables are built anew."""
+        return self.schema != RAW_SCHEMA
 
     @property
-    def decisive(self) -> str:
-        """The listing that shows what to ask for in `last`."""
-        return INCIDENTS
+    def free(self) -> list[Listing]:
+        """The listings that wait for no other; those of the chain wait for the one before."""
+        return [listing for listing in self.listings.values() if listing not in self.chain]
 
     def _remembered(self, name: str, what: str) -> Any:
         return self._known.get(name, {}).get(what)
@@ -113,21 +121,34 @@ class Plan:
         start = max(datetime.fromisoformat(watermark), EPOCH) - changes.overlap
         return (start - DAY).date().isoformat() if changes.by_date else start.isoformat()
 
-    def choose_updates(self) -> None:
-        """Ask for the updates of the incidents that may have new ones, or for all of them."""
-        _, wanted = self._find_changed()
-        by_incident, all_pages = self._count_requests(wanted)
-        if by_incident < all_pages:
-            updates = self.listings[UPDATES]
-            updates.ask(updates.way, incidents=wanted)
-        logger.info(
-            "%s: %d requests for the %d incidents that changed or are active, %d for all: asking "
-            "for %s",
-            UPDATES,
-            by_incident,
-            len(wanted),
-            all_pages,
-            "those" if by_incident < all_pages else "all",
+    def prepare(self, listing: Listing) -> None:
+        """Decide what a listing of the chain is asked for, by what those before it have shown."""
+        if listing.name == INCIDENTS:
+            listing.categories = self._find_categories()
+        elif listing.name == UPDATES:
+            self._updates.choose()
+
+    def _find_categories(self) -> list[str]:
+        """Return the categories that incidents can be of: those known, and the account's own."""
+        listed, stored = self.chain[0], f"{RAW_SCHEMA}.{STATUSES}"
+        source = listed.spool.sql if listed.is_whole else stored
+        if not listed.is_whole and not has_table(self.connection, stored):
+            return [*STATUS_CATEGORIES]
+        words = "regexp_full_match(category, '[a-z0-9_]+')"  # others are no filter's
+        rows = self._read(f"SELECT DISTINCT category FROM {source} WHERE {words}")
+        found = {row[0] for row in rows}
+        return [*STATUS_CATEGORIES, *sorted(found.difference(STATUS_CATEGORIES))]
+
+    def misses_rows(self, listing: Listing) -> bool:
+        """Whether stored rows were not listed that may have moved between variants meanwhile."""
+        if not (listing.is_whole and listing.full and len(listing.way.variants) > 1):
+            return False
+        table = f"{RAW_SCHEMA}.{listing.name}"
+        return listing.name in self._tables and bool(
+            self._read(
+                f"SELECT 1 FROM {table} WHERE _deleted_at IS NULL "
+                f"AND id NOT IN (SELECT id FROM {listing.spool.sql}) LIMIT 1"
+            )
         )
 
     def decide(self) -> list[Landing]:
@@ -138,23 +159,53 @@ class Plan:
         landings = []
         self.state = {name: dict(values) for name, values in self._known.items()}
         for listing in self.listings.values():
-            landing = Landing(listing.endpoint)
+            landing, self.verdicts[listing.name] = Landing(listing.endpoint), Verdict()
             if listing.is_whole:
                 with listing.blamed():
+                    self.verdicts[listing.name] = self._judge(listing)
                     landing = self._compare(listing)
-                    if listing.way.changes is not None:
+                    if self._moves_on(listing) and listing.way.changes is not None:
                         self._move_watermark(listing)
             if listing.is_whole or listing.name not in self._tables:
                 landings.append(landing if listing.is_whole else Landing(listing.endpoint))
         updates = self.listings.get(UPDATES)
-        if updates is not None and updates.is_whole:
-            state = self.state.setdefault(UPDATES, {})
+        if updates is not None and self._moves_on(updates):
+            state = self.state[UPDATES]
             state |= {"pending": [], "since": None}
             if updates.full:
                 state |= {"complete": True, "since": self._started.isoformat()}
         elif INCIDENTS in self.listings:
-            self._note_pending()
+            state = self.state[UPDATES]
+            if INCIDENTS not in self._tables:
+                state["complete"] = False
+            elif state.get("complete"):
+                pending = self._updates.find_pending()
+                state |= {"pending": pending or [], "complete": pending is not None}
         return landings
+
+    def _judge(self, listing: Listing) -> Verdict:
+        if not listing.is_whole or listing.name not in self._tables:
+            return Verdict()
+        verdict = judge_loss(
+            self.connection,
+            listing,
+            self._started,
+            listing.name in self._accepted,
+            self._lost_roles,
+        )
+        if verdict.is_short and self.refreshes:
+            listing.is_whole = False
+            listing.failure = Failure(
+                f"the API announced {listing.announced} rows and {listing.rows} came, so a refresh "
+                "could throw rows away",
+                "Sync it in full twice, an hour apart, before the refresh, or accept the loss: "
+                f"accept_loss: [{listing.name}], or --accept-loss {listing.name}",
+            )
+        return verdict
+
+    def _moves_on(self, listing: Listing) -> bool:
+        """Whether a listing counts for what is remembered: it is whole, and not held."""
+        return listing.is_whole and not self.verdicts[listing.name].held
 
     def _compare(self, listing: Listing) -> Landing:
         ways = listing.endpoint.ways
@@ -168,22 +219,6 @@ class Plan:
             kept_in=f"{RAW_SCHEMA}.{listing.name}",
         )
         return Landing(listing.endpoint, file, is_new)
-
-    def _note_pending(self) -> None:
-        """Remember incidents whose updates this sync does not have, for a later one."""
-        state = self.state.setdefault(UPDATES, {})
-        if INCIDENTS not in self._tables:
-            state["complete"] = False
-        elif state.get("complete"):
-            try:
-                changed, wanted = self._find_changed()
-                too_many = len(changed) > self._count_requests(wanted)[1]
-            except Exception as error:
-                if not is_its_own(error):
-                    raise
-                changed, too_many = [], True
-            state["pending"] = [] if too_many else changed
-            state["complete"] = not too_many
 
     def _move_watermark(self, listing: Listing) -> None:
         newest, undated = self._read(
@@ -209,61 +244,6 @@ class Plan:
             if not listing.full:
                 newest = max(newest, datetime.fromisoformat(state["watermark"]))
             state["watermark"] = newest.isoformat()
-
-    def _find_changed(self) -> tuple[list[str], list[str]]:
-        """Return the incidents that changed or are pending, and all whose updates are wanted."""
-        if self._changed is None:
-            self._changed = self._compare_incidents()
-        return self._changed
-
-    def _compare_incidents(self) -> tuple[list[str], list[str]]:
-        category = "json_extract_string(incident_status, '$.category')"
-        since = self._remembered(UPDATES, "since")
-        incidents = self.listings[INCIDENTS]
-        listed = incidents.spool.sql if incidents.is_whole else NOTHING
-        rows = self._read(
-            f"""WITH listed AS (
-                SELECT id, updated_at, {category} AS category FROM {listed}
-            ), stored AS (
-                SELECT id, updated_at, {category} AS category, _dlt_load_id IN (
-                    SELECT load_id FROM {self.schema}._dlt_loads WHERE status = 0
-                ) AS committed
-                FROM {self.schema}.{INCIDENTS} WHERE _deleted_at IS NULL
-            ), changed AS (
-                -- A row of a load that was cut off counts as not seen: its updates may be missing.
-                SELECT id FROM listed ANTI JOIN (FROM stored WHERE committed) AS known
-                ON listed.id = known.id AND listed.updated_at IS NOT DISTINCT FROM known.updated_at
-                UNION SELECT unnest(?::VARCHAR[])
-            ), now AS (
-                FROM listed SELECT id, updated_at, category
-                UNION ALL SELECT id, updated_at, category FROM stored ANTI JOIN listed USING (id)
-            )
-            SELECT id, true FROM changed
-            UNION ALL SELECT id, false FROM now ANTI JOIN changed USING (id)
-            WHERE category IN (SELECT unnest(?::VARCHAR[])) OR updated_at >= ?
-            ORDER BY ALL""",
-            [
-                self._remembered(UPDATES, "pending") or [],
-                list(ACTIVE_CATEGORIES),
-                datetime.fromisoformat(since) - FULL_LISTING_OVERLAP if since else None,
-            ],
-        )
-        return [row[0] for row in rows if row[1]], [row[0] for row in rows]
-
-    def _count_requests(self, wanted: Sequence[str]) -> tuple[int, int]:
-        """Return how many requests it takes to fetch these incidents' updates, and all updates."""
-        size = find_endpoint(UPDATES).newest.page_size
-        return self._read(
-            f"""WITH counted AS (
-                SELECT incident_id AS id, count(*) AS updates
-                FROM {self.schema}.{UPDATES} GROUP BY 1
-            )
-            SELECT
-                (SELECT count(*) + coalesce(sum((coalesce(updates, 1) - 1) // {size}), 0)::BIGINT
-                FROM (SELECT unnest(?::VARCHAR[]) AS id) LEFT JOIN counted USING (id)),
-                (SELECT greatest(1, ceil(sum(updates) / {size}))::BIGINT FROM counted)""",
-            [list(wanted)],
-        )[0]
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()

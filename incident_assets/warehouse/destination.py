@@ -5,14 +5,18 @@ and who opens and closes the connection, is decided elsewhere.
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import dlt
 import duckdb
 from dlt.common.configuration import configspec
 
-# dlt exports its destinations, but not what they are configured by.
+# dlt exports its destinations, but not what they are configured by and made of.
 from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
+from dlt.destinations.impl.duckdb.duck import DuckDbClient, DuckDbCopyJob
+
+from incident_assets.warehouse.file import quote_path
 
 
 @configspec(init=False)
@@ -25,12 +29,32 @@ class OpenConfiguration(DuckDbClientConfiguration):
     __str__ = object.__repr__
 
 
+class QuotedCopyJob(DuckDbCopyJob):
+    """Reads a file by its name, whatever apostrophes and wildcards the folders above it have."""
+
+    def run(self) -> None:
+        self._file_path = quote_path(Path(self._file_path))[1:-1]  # dlt quotes, but does not escape
+        super().run()
+
+
+class OpenClient(DuckDbClient):
+    """dlt's client for DuckDB, with that job for files."""
+
+    def create_load_job(
+        self, table: Any, file_path: str, load_id: str, restore: bool = False
+    ) -> Any:
+        """Return the job that loads a file."""
+        job = super().create_load_job(table, file_path, load_id, restore)
+        return QuotedCopyJob(file_path) if isinstance(job, DuckDbCopyJob) else job
+
+
 class OpenDuckDB(dlt.destinations.duckdb):
     """The destination that a pipeline writes through `connection`, which stays open."""
 
     spec = OpenConfiguration
     # What dlt notes in its state: databases of ours look like any other.
     destination_type = cast(Any, "dlt.destinations.duckdb")
+    client_class = OpenClient
 
     def __init__(self, connection: duckdb.DuckDBPyConnection):
         # Without this, dlt merges most tables in two commits, and a crash between them loses rows.

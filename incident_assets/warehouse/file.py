@@ -1,16 +1,17 @@
 """The DuckDB file: one writer at a time, opened so that it is always closed, errors in words.
 
 The lock is an OS file lock beside the database, which the kernel frees when its holder dies.
-What is written into the file is decided elsewhere.
+What is written into the file is decided elsewhere; whom files and folders are for, in `private`.
 """
 
 import errno
+import glob
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,22 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
+from incident_assets.warehouse.private import (
+    close_folder,
+    make_private,
+    make_private_folder,
+    open_empty_folder,
+    replace_file,
+    write_private,
+)
+
 logger = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two tries
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+# DuckDB's words where its file is damaged, and where there is no room for its temporary files.
+DISK_WORDS = ("orrupt", "failed to offload")
+STORAGE_VERSION = "v1.2.0"  # of new databases: DuckDB 1.2 and later read it
 
 
 class DatabaseError(Exception):
@@ -36,32 +49,38 @@ class DatabaseBusy(DatabaseError):
 def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
     """Hold the lock of a database; `purpose` tells those who wait what we are doing.
 
+    Meanwhile all that this process makes is for its owner alone, and the folder too if it is ours.
     Raises DatabaseBusy after `timeout` seconds, naming the holder, and DatabaseError where the lock
     cannot be made.
     """
-    try:
-        make_private_folder(path.parent)
-        lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False)
+    with make_private():
         try:
-            lock.acquire(timeout=0)
+            make_private_folder(path.parent)
+            close_folder(path.parent, path.name.partition(".")[0])
+            lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                logger.info(
+                    "waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path)
+                )
+                lock.acquire(timeout=timeout, poll_interval=POLL)
         except Timeout:
-            logger.info(
-                "waiting up to %g s for %s, in use by %s", timeout, path, _find_holder(path)
-            )
-            lock.acquire(timeout=timeout, poll_interval=POLL)
-    except Timeout:
-        raise DatabaseBusy(
-            f"{path} (INCIDENT_DUCKDB_PATH) is in use by {_find_holder(path)}, for more than "
-            f"{timeout:g} s (INCIDENT_LOCK_TIMEOUT): wait for it to end, then try again"
-        ) from None
-    except OSError as error:
-        raise _unusable(path, error) from None
-    try:
-        _write_holder(path, purpose)
-        yield
-    finally:
-        _holder_path(path).unlink(missing_ok=True)
-        lock.release()
+            raise DatabaseBusy(
+                f"{path} (INCIDENT_DUCKDB_PATH) is in use by {_find_holder(path)}, for more than "
+                f"{timeout:g} s (INCIDENT_LOCK_TIMEOUT): wait for it to end, then try again"
+            ) from None
+        except OSError as error:
+            raise _unusable(path, error) from None
+        try:
+            # It only helps those who wait; a full disk is told by what cannot do without.
+            with suppress(OSError):
+                _write_holder(path, purpose)
+            yield
+        finally:
+            with suppress(OSError):
+                _holder_path(path).unlink(missing_ok=True)
+            lock.release()
 
 
 @contextmanager
@@ -71,9 +90,9 @@ def open_database(
     """Lock and open a database; close it and free the lock whatever happens.
 
     Raises DatabaseBusy if others keep it for longer than `timeout` seconds, and DatabaseError if
-    it is no DuckDB database or cannot be written.
+    it is no DuckDB database or cannot be written, in the block too.
     """
-    with lock_database(path, timeout, purpose):
+    with lock_database(path, timeout, purpose), explain_storage_failures(path):
         connection = connect_database(path, timeout, read_only)
         try:
             yield connection
@@ -84,12 +103,15 @@ def open_database(
 def connect_database(
     path: Path, timeout: float, read_only: bool = False, config: Mapping[str, Any] | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """Open a database whose lock we hold. Raises as `open_database` does."""
+    """Open a database whose lock we hold, or make it. Raises as `open_database` does."""
     deadline = time.monotonic() + timeout
+    if not read_only and not path.exists():
+        _make_database(path)
     waited = False
     while True:
         try:
-            connection = duckdb.connect(str(path), read_only, dict(config or {}))
+            # A relative one might be taken for an address, as `md:x`, or begin with a tilde.
+            connection = duckdb.connect(str(path.absolute()), read_only, dict(config or {}))
         except duckdb.Error as error:
             # A program that knows nothing of our lock has the file open.
             if "Could not set lock" not in str(error):
@@ -110,34 +132,71 @@ def connect_database(
             return connection
 
 
+def _make_database(path: Path) -> None:
+    """Make an empty database that older versions of DuckDB read too; the file keeps its format."""
+
+    def write(fresh: Path) -> None:
+        fresh.unlink()  # DuckDB takes no empty file
+        place = str(fresh.absolute()).replace("'", "''")
+        with duckdb.connect(":memory:") as connection:
+            connection.execute(f"ATTACH '{place}' AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+
+    try:
+        replace_file(path, write)
+    except (OSError, duckdb.Error) as error:
+        raise _unusable(path, error) from None
+
+
+@contextmanager
+def open_working_folder(path: Path) -> Iterator[Path]:
+    """Give the empty working folder of a database whose lock we hold. Raises DatabaseError."""
+    # We hold the lock, so whatever is in there was left by a run that died.
+    # Absolute, since libraries take a leading tilde or `ab:` for something else.
+    folder = path.absolute().with_name(path.name + ".work")
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(open_empty_folder(folder))
+        except OSError as error:
+            raise _unusable(path, error) from None
+        yield folder
+
+
 @contextmanager
 def explain_storage_failures(path: Path) -> Iterator[None]:
     """Turn a full or failing disk, wherever it shows in the block, into one DatabaseError."""
     try:
         yield
+    except DatabaseError:  # in words already
+        raise
     except Exception as error:
-        reason = find_storage_failure(error)
+        reason = find_storage_failure(error, path)
         if reason is None:
             raise
         raise DatabaseError(
             f"the disk of {path} (INCIDENT_DUCKDB_PATH) or of its working folder failed: "
-            f"{reason}. Make room or repair it, then sync again; what the "
+            f"{reason}. Make room or repair it, then run again; what the "
             "database held before is kept"
         ) from None
 
 
-def find_storage_failure(error: BaseException | None) -> str | None:
-    """Return what an error says of a full or failing disk, None if it says nothing of one."""
+def find_storage_failure(error: BaseException | None, path: Path | None = None) -> str | None:
+    """Return what an error says of a full or failing disk (of `path`); None if of none."""
     # dlt wraps what went wrong in several errors of its own, some of which keep only the text.
     found = None
+    reasons = [*map(os.strerror, DISK_ERRORS), *DISK_WORDS]
     while error is not None:
-        if isinstance(error, duckdb.IOException):
+        if isinstance(error, duckdb.IOException) and (path is None or path.name in str(error)):
             found = read_first_line(error)
-        for reason in map(os.strerror, DISK_ERRORS):
+        for reason in reasons:
             lines = [line for line in str(error).splitlines() if reason in line]
-            found = lines[-1].strip() if lines else found
+            found = lines[-1].strip().rstrip(".") if lines else found
         error = error.__cause__ or error.__context__
     return found
+
+
+def quote_path(path: Path) -> str:
+    """Return a path as SQL, for what reads files and would take some characters for a pattern."""
+    return "'" + glob.escape(str(path)).replace("'", "''") + "'"
 
 
 def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
@@ -148,44 +207,6 @@ def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     except (duckdb.CatalogException, duckdb.InvalidInputException):
         return False
     return True
-
-
-def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner can enter; one that exists is left as it is."""
-    if not path.is_dir():
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def replace_file(target: Path, write: Callable[[Path], object], mode: int = 0o600) -> int:
-    """Put a file in place at once that `write` fills, for its owner alone; return its bytes.
-
-    Raises OSError; then the file of before stays.
-    """
-    make_private_folder(target.parent)
-    # In the target's folder, since only there a rename is atomic; a dead run's is overwritten.
-    fresh = target.with_name(f".{target.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        write(fresh)
-        _sync_to_disk(fresh)
-        fresh.chmod(mode)
-        fresh.replace(target)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # some file systems cannot; the rename itself has happened
-        _sync_to_disk(target.parent)
-    return target.stat().st_size
-
-
-def _sync_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, error: Exception) -> DatabaseError:
@@ -210,9 +231,7 @@ def _write_holder(path: Path, purpose: str) -> None:
         "purpose": purpose,
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    descriptor = os.open(_holder_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(holder, file)
+    write_private(_holder_path(path), json.dumps(holder))
 
 
 def _find_holder(path: Path) -> str:

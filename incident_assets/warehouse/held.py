@@ -11,7 +11,11 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.warehouse.file import connect_database, lock_database
+from incident_assets.warehouse.file import (
+    connect_database,
+    explain_storage_failures,
+    lock_database,
+)
 
 # One for all that a process does in a run, by path and run: resources are there more than once.
 _HELD: dict[tuple[Path, str], "HeldDatabase"] = {}
@@ -38,15 +42,20 @@ class HeldDatabase:
         """Give a cursor with a transaction of its own, rolled back where the block leaves it open.
 
         For steps of ours, which change no setting. Raises DatabaseBusy if others keep the database
-        for longer than `timeout` seconds, and DatabaseError if it cannot be opened.
+        for longer than `timeout` seconds, and DatabaseError if it cannot be opened, or the disk is
+        full or fails in the block.
         """
-        cursor = self._open(timeout).cursor()
-        try:
-            yield cursor
-        finally:
-            with suppress(duckdb.TransactionException):  # none is open
-                cursor.rollback()
-            cursor.close()
+        with explain_storage_failures(self.path):
+            cursor = self._open(timeout).cursor()
+            try:
+                yield cursor
+            except duckdb.FatalException:  # nothing more can be done with this connection
+                self._close_connection()
+                raise
+            finally:
+                with suppress(duckdb.Error):  # none is open
+                    cursor.rollback()
+                cursor.close()
 
     @contextmanager
     def session(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -56,11 +65,12 @@ class HeldDatabase:
             try:
                 yield cursor
             finally:
-                with suppress(duckdb.TransactionException):
+                with suppress(duckdb.Error):  # none is open
                     cursor.rollback()
-                for name, value in before - _read_settings(cursor):
-                    with suppress(duckdb.Error):  # some follow from others
-                        cursor.execute(f"SET GLOBAL {name} = '{value}'")
+                with suppress(duckdb.FatalException):  # then it is closed
+                    for name, value in before - _read_settings(cursor):
+                        with suppress(duckdb.Error):  # some follow from others
+                            cursor.execute(f"SET GLOBAL {name} = '{value}'")
 
     @contextmanager
     def released(self, timeout: float) -> Iterator[Path]:

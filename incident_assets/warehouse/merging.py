@@ -4,7 +4,7 @@ Only rows that differ are loaded, so that a sync writes what changed and the fil
 every listing. The loading itself is dlt's; which rows a listing has is the spool's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import duckdb
@@ -94,7 +94,7 @@ def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) 
 def mark_deleted(
     connection: duckdb.DuckDBPyConnection, table: str, spool: Spool, at: datetime
 ) -> int:
-    """Mark the rows that a full listing no longer has; return how many were live before."""
+    """Mark the live rows that a full listing no longer has; return how many there are."""
     gone = connection.execute(
         f"UPDATE {table} SET _deleted_at = ? WHERE _deleted_at IS NULL "
         f"AND id NOT IN (SELECT id FROM {spool.sql})",
@@ -104,21 +104,28 @@ def mark_deleted(
 
 
 def swap_tables(
-    connection: duckdb.DuckDBPyConnection, fresh: str, schema: str, endpoints: Iterable[Endpoint]
+    connection: duckdb.DuckDBPyConnection,
+    fresh: str,
+    schema: str,
+    endpoints: Iterable[Endpoint],
+    kept: Collection[str] = (),
 ) -> dict[str, int]:
     """Put tables of schema `fresh` in the place of the old ones; return rows dropped by name.
 
-    Part of the caller's transaction.
+    The rows that a new one lacks are dropped, but stay where its name is among the `kept`. Part of
+    the caller's transaction.
     """
     dropped = {}
     for endpoint in endpoints:
         new, old = f"{fresh}.{endpoint.name}", f"{schema}.{endpoint.name}"
+        source, lacking = new, f"SELECT old.* FROM {old} AS old ANTI JOIN {new} USING (id)"
         if has_table(connection, old):
-            gone = connection.execute(
-                f"SELECT count(*) FROM {old} AS old ANTI JOIN {new} AS new USING (id)"
-            ).fetchone()
-            dropped[endpoint.name] = gone[0] if gone else 0
-        _write_anew(connection, old, new, endpoint)
+            if endpoint.name in kept:
+                source = f"(FROM {new} UNION ALL BY NAME {lacking})"
+            else:
+                gone = connection.execute(f"SELECT count(*) FROM ({lacking})").fetchone()
+                dropped[endpoint.name] = gone[0] if gone else 0
+        _write_anew(connection, old, source, endpoint)
     connection.execute(f"INSERT INTO {schema}._dlt_loads BY NAME FROM {fresh}._dlt_loads")
     # dlt would believe the old columns to be there still; without these it looks for itself.
     connection.execute(f"DELETE FROM {schema}._dlt_version")

@@ -1,41 +1,54 @@
 """A copy of the database that is safe to keep open: made whole, then put in place at once.
 
-Readers of the copy never meet a writer: the file they opened is never written again.
+Readers of the copy never meet a writer: the file they opened is never written again. Nothing is
+replaced that is not an earlier copy of this database.
 """
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from incident_assets.settings import SettingError, Settings
-from incident_assets.warehouse.file import (
-    DatabaseError,
-    explain_storage_failures,
-    read_first_line,
-    replace_file,
-)
+import duckdb
+
+from incident_assets.settings import Settings
+from incident_assets.warehouse.file import DatabaseError, read_first_line
 from incident_assets.warehouse.held import HeldDatabase
+from incident_assets.warehouse.private import keep_file, replace_file
+from incident_assets.warehouse.schemas import LOG_SCHEMA
+
+# Who a database is, said in itself and so in its copies: DuckDB has no comments on schemas.
+ID_TABLE = f"{LOG_SCHEMA}.database_id"
+# What a copy of the program before has instead: its newest row of the log is one of ours.
+LOGGED = f"SELECT run_id, resource, epoch_us(finished_at) AS ended FROM {LOG_SCHEMA}.log"
 
 
-def publish_database(settings: Settings, database: HeldDatabase) -> int:
+def publish_database(
+    settings: Settings, database: HeldDatabase, keep_previous: bool = False
+) -> int:
     """Copy the database to `settings.published_copy` and return the bytes copied.
 
-    Whoever opens the copy sees all of the old or all of the new one; it is for reading only.
-    Raises SettingError if both are one file, DatabaseBusy, and DatabaseError where the copy cannot
-    be written: then the copy that was there stays.
+    Whoever opens the copy sees all of the old or all of the new one; it is for reading only. With
+    `keep_previous`, the copy of before stays as `settings.previous_copy`. Raises DatabaseBusy, and
+    DatabaseError where the copy cannot be written or something else is in its place: then what was
+    there stays.
     """
-    path, target = settings.database, settings.published_copy
-    if path.absolute() == target.absolute() or (target.exists() and target.samefile(path)):
-        raise SettingError(
-            f"INCIDENT_PUBLISHED_PATH is the database itself ({path}): give the copy another path, "
-            "or leave it unset"
-        )
+    path, previous = settings.database, settings.previous_copy
+    target = Path(os.path.realpath(settings.published_copy))
+    with database.cursor(settings.lock_timeout) as connection:
+        _identify(connection)
+        for place in (target, previous) if keep_previous else (target,):
+            _refuse_another(connection, place)
+        connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
         shutil.copyfile(path, fresh)
-        target.with_name(target.name + ".wal").unlink(missing_ok=True)
+        if keep_previous and _holds_something(target):
+            keep_file(target, previous)
+            _log_of(previous).unlink(missing_ok=True)
+        _log_of(target).unlink(missing_ok=True)
 
-    with explain_storage_failures(path), database.cursor(settings.lock_timeout) as connection:
-        connection.execute("CHECKPOINT")
     # Closed before it is read: closing another handle of the file would drop DuckDB's own lock.
     with database.released(settings.lock_timeout):
         try:
@@ -44,5 +57,56 @@ def publish_database(settings: Settings, database: HeldDatabase) -> int:
         except OSError as error:
             raise DatabaseError(
                 f"cannot publish to {target} (INCIDENT_PUBLISHED_PATH): {read_first_line(error)}. "
-                "Make room or choose another path, then sync again; the copy of before is kept"
+                "Make room or choose another path, then run again; the copy of before is kept"
             ) from None
+
+
+def _identify(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {ID_TABLE} AS SELECT uuid()::VARCHAR AS id")
+
+
+def _refuse_another(connection: duckdb.DuckDBPyConnection, place: Path) -> None:
+    """Raise DatabaseError unless there is nothing at the place, or a copy of this database."""
+    # The lock is beside what is written, and never beside a copy.
+    is_written = place.with_name(f"{place.name}.lock").exists()
+    if _holds_something(place) and (is_written or not _is_copy(connection, place)):
+        raise DatabaseError(
+            f"{place} (INCIDENT_PUBLISHED_PATH) is no copy of this database, so it is left as it "
+            "is: move it away, or choose another path, then run again"
+        )
+
+
+def _holds_something(place: Path) -> bool:
+    with suppress(OSError):  # whoever writes it tells what is wrong with the path
+        return place.exists() and (place.stat().st_size > 0 or not place.is_file())
+    return False
+
+
+def _is_copy(connection: duckdb.DuckDBPyConnection, place: Path) -> bool:
+    if not place.is_file():
+        return False
+    try:
+        with duckdb.connect(str(place.absolute()), read_only=True) as copy:
+            theirs = _read_row(copy, f"SELECT id FROM {ID_TABLE}")
+            if theirs:
+                return theirs == _read_row(connection, f"SELECT id FROM {ID_TABLE}")
+            newest = _read_row(copy, f"{LOGGED} ORDER BY ended DESC LIMIT 1")
+        ours = f"{LOGGED} WHERE run_id = ? AND resource = ? AND ended = ?"
+        return newest is not None and _read_row(connection, ours, newest) == newest
+    except duckdb.Error:  # no database, or none that this DuckDB can read
+        return False
+
+
+def _read_row(
+    connection: duckdb.DuckDBPyConnection, query: str, values: tuple[Any, ...] = ()
+) -> tuple[Any, ...] | None:
+    """Return a row, or None where there is none or no such table."""
+    try:
+        return connection.execute(query, values).fetchone()
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.InvalidInputException):
+        return None
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.rows import UnknownFields, build_columns, build_schema, build_table
+from incident_assets.warehouse.file import quote_path
 
 # What is turned into Arrow at a time: bounds memory, also for the unpaginated bodies.
 CHUNK_ROWS = 2000
@@ -104,8 +105,7 @@ class Spool:
             first += file.rows
             files.append(_drop_rows(file, stale) if stale else file)
         self.files = files or [self._write_empty()]
-        # Only folders of ours are in the paths.
-        paths = ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in self.files)
+        paths = ", ".join(quote_path(file.path) for file in self.files)
         self.sql = f"read_parquet([{paths}], union_by_name = true)"
 
     def _write_empty(self) -> SpooledFile:
@@ -113,6 +113,16 @@ class Spool:
         path = self.folder / f"{self._endpoint.name}.empty.parquet"
         pq.write_table(schema.empty_table(), path)
         return SpooledFile(path, 0, schema)
+
+    def reopen(self) -> None:
+        """Take more rows after `end`; those that come again replace those of before."""
+        self._written = [file for file in self.files if file.rows]
+        self._stale.clear()
+        ids: list[str] = []
+        for file in self._written:
+            ids += pq.read_table(file.path, columns=["id"])["id"].to_pylist()
+        self._row_of = {identifier: row for row, identifier in enumerate(ids)}
+        self._spooled = len(ids)
 
     def discard(self) -> None:
         """Let go of the files, whatever state they are in; on a full disk open ones take room."""

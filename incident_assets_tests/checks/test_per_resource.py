@@ -11,18 +11,21 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 import pytest
+from markdown_it import MarkdownIt
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.build import build_definitions
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import Finding
+from incident_assets.defs.checks import report_finding
 from incident_assets.defs.outcome import LOADED_CHECK, list_loaded_checks
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
-from incident_assets.sync.run import Sync
+from incident_assets.sync.stages import Sync
 from incident_assets_tests.conftest import NAMES, hold_database, publish
+from incident_assets_tests.report.reading import Page
 
 DATABASE = "data/incidents.duckdb"
 WARNING_AT_WORST = {check.name for check in CHECKS if check.worst == "warning"}
@@ -155,6 +158,13 @@ def test_a_resource_without_news_is_fresh_and_a_failed_one_is_not(
     assert set(failing(check())) == {"users freshness", "workflows volume"}
 
 
+def test_freshness_believes_no_clock_that_was_ahead(check: Check) -> None:
+    change_database("UPDATE incident_sync.log SET finished_at = now() + INTERVAL 5 HOUR")
+    results = read_checks()
+    assert not any(results[f"{endpoint.name} freshness"].passed for endpoint in ENDPOINTS)
+    assert failing(check()) == {}
+
+
 def test_freshness_does_not_wait_for_a_sync_that_keeps_the_database(
     loaded: Settings, run_job: Callable[..., Results]
 ) -> None:
@@ -259,28 +269,34 @@ def test_times_out_of_order_are_counted(
     assert failing(check("follow_ups")) == {}
 
 
-def test_a_sudden_drop_warns_with_the_numbers_and_ends_by_itself(
+def test_a_drop_warns_with_the_numbers_until_seven_days_have_passed(
     api: DemoApi, check: Check
 ) -> None:
-    for _ in range(2):
-        check("follow_ups")
     usual = len(api.rows("follow_ups"))
     for row in api.rows("follow_ups")[: usual // 2]:
         api.remove("follow_ups", row["id"])
     left = len(api.rows("follow_ups"))
+    gone = f"{usual - left} gone in seven days, {left} live"
     results = check("follow_ups")
-    gone = f"{usual - left} gone since the listing before"
-    assert failing(results) == {"follow_ups volume": f"{left} rows, usually {usual}, {gone}"}
-    counts = results["follow_ups volume"].counts
-    assert counts == {
+    assert failing(results) == {"follow_ups volume": f"{left} rows listed, {gone}"}
+    assert results["follow_ups volume"].counts == {
         "rows": left,
-        "usual_rows": usual,
-        "deleted_rows": usual - left,
-        "listings_before": 3,
+        "live_rows": left,
+        "gone_rows": usual - left,
+        "missing_rows": usual - left,
     }
-    for _ in range(4):
+    for _ in range(8):  # not because it has become the history
         results = check("follow_ups")
-    assert failing(results) == {}
+    assert set(failing(results)) == {"follow_ups volume"}
+    change_database("UPDATE incident_api.follow_ups SET _deleted_at = _deleted_at - INTERVAL 7 DAY")
+    assert failing(check("follow_ups")) == {}
+
+
+def test_rows_that_were_only_changed_or_came_are_no_drop(api: DemoApi, check: Check) -> None:
+    for row in api.rows("users"):
+        api.change("users", row["id"], name="Renamed")
+        api.add("users", {**row, "id": f"{row['id']}-2"})
+    assert failing(check("users")) == {}
 
 
 def test_a_key_that_loses_its_wider_role_shows_as_a_drop(api: DemoApi, check: Check) -> None:
@@ -291,6 +307,26 @@ def test_a_key_that_loses_its_wider_role_shows_as_a_drop(api: DemoApi, check: Ch
     assert set(failing(check("incidents"))) == {"incidents volume"}
     api.sees_private = True
     assert failing(check("incidents")) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["[x](javascript:alert)", "![](http://evil.example/x)", "<img src=x>", "a\n```\n# b", "*b*"],
+)
+def test_what_the_api_calls_its_fields_is_text_in_the_metadata(
+    name: str, api: DemoApi, check: Check
+) -> None:
+    def add_field(body: dict[str, Any]) -> None:
+        for item in body["severities"]:
+            item[name] = 1
+
+    api.inject(Fault(edit(add_field), resource="severities"))
+    finding = check("severities")["severities contract"]
+    result = report_finding("contract", dg.AssetKey(["incident_api", "severities"]), finding)
+    shown = Page(MarkdownIt().render(str(result.metadata["sql"].value)))
+    assert set(shown.tags) == {"p", "pre", "code"}
+    assert " ".join(f"rescued: {name}".split()) in shown.texts
+    assert f"{finding.sql[f'rescued: {name}']}\n" in shown.texts
 
 
 def test_small_changes_are_no_drop(api: DemoApi, check: Check) -> None:

@@ -15,8 +15,8 @@ import pytest
 from filelock import FileLock
 
 from incident_assets.build import build_definitions
-from incident_assets.defs import ingestion
 from incident_assets.defs.duckdb import DuckDBResource
+from incident_assets.defs.outcome import read_last_errors
 from incident_assets.demo.faults import Fault, hang, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.warehouse.file import DatabaseBusy, open_database
@@ -66,6 +66,34 @@ def test_two_runs_at_once_both_succeed(
 
 
 @pytest.mark.fault(
+    "another run's resource fails at the same time, or a clock had jumped ahead",
+    "each run is judged by its own rows of the log alone",
+    "every row; the run that failed, failed",
+)
+def test_each_of_two_runs_at_once_is_judged_by_its_own(
+    api: DemoApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCIDENT_LOCK_TIMEOUT", "100")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get():
+        api.inject(Fault(status(500), resource="users"))
+    failing, healthy = start_run(tmp_path, "sync_reference"), start_run(tmp_path, "load_live")
+    for run in (failing, healthy):
+        run.join(120)
+    assert (failing.exitcode, healthy.exitcode) == (1, 0)
+    api.heal()
+    # As if the failing run had been written by a clock that was a day ahead.
+    with duckdb.connect("data/incidents.duckdb") as connection:
+        moved = "finished_at = finished_at + INTERVAL 1 DAY"
+        connection.execute(f"UPDATE incident_sync.log SET {moved}")
+    run = start_run(tmp_path, "sync_reference")
+    run.join(120)
+    assert run.exitcode == 0
+    with duckdb.connect("data/incidents.duckdb", read_only=True) as connection:
+        assert read_last_errors(connection)["users"] is None
+
+
+@pytest.mark.fault(
     "another process keeps the database",
     "waited for up to INCIDENT_LOCK_TIMEOUT, then tried again twice, then one message names it",
     "everything; nothing was requested",
@@ -73,7 +101,6 @@ def test_two_runs_at_once_both_succeed(
 def test_a_busy_database_alone_is_tried_again(
     api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ingestion, "BUSY_POLICY", dg.RetryPolicy(max_retries=2))
     monkeypatch.setenv("INCIDENT_LOCK_TIMEOUT", "0.2")
     assert execute().success
     requests = api.count()

@@ -143,6 +143,18 @@ def test_a_broken_key_is_an_error_that_keeps_the_old_table_and_blocks(
     assert read_database()[name] == before[name]
 
 
+def test_a_broken_key_fails_a_run_that_selects_no_checks(
+    loaded: Settings, instance: dg.DagsterInstance
+) -> None:
+    change_database("INSERT INTO incident_api.severities FROM incident_api.severities LIMIT 1")
+    model = dg.AssetSelection.assets(model_key("dim_severity")).without_checks()
+    jobs = [dg.define_asset_job("unchecked", model)]
+    definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=jobs))
+    job = definitions.resolve_job_def("unchecked")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert not result.success and not materialised(result)
+
+
 def test_a_wrong_setting_fails_the_models_that_read_it(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +164,26 @@ def test_a_wrong_setting_fails_the_models_that_read_it(
     assert [event.step_key for event in failed] == ["fct_follow_up"]
     assert "INCIDENT_FOLLOW_UP_SLA" in str(failed[0].event_specific_data.error)
     assert MODELS - set(materialised(result)) == {"fct_follow_up", "mart_follow_up_ageing"}
+
+
+def test_a_moment_without_a_timestamp_is_a_warning_on_its_model(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_database("UPDATE incident_api.incident_timestamps SET name = 'Done' WHERE rank = 8")
+    for timestamps in ("", "fixed=Done"):
+        monkeypatch.setenv("INCIDENT_TIMESTAMPS", timestamps)
+        result = build("dim_moment")
+        assert result.success
+        found = {x.check_name: x for x in result.get_asset_check_evaluations()}
+        assert found["grain"].passed
+        assert found["moments"].passed == bool(timestamps)
+        assert found["moments"].severity == dg.AssetCheckSeverity.WARN
+    key = dg.AssetCheckKey(model_key("dim_moment"), "moments")
+    alone = dg.define_asset_job("alone", dg.AssetSelection.checks(key))
+    definitions = dg.Definitions.merge(build_definitions(), dg.Definitions(jobs=[alone]))
+    result = definitions.resolve_job_def("alone").execute_in_process(raise_on_error=False)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.passed and not materialised(result)
 
 
 def test_the_check_of_a_grain_can_be_run_alone(build: Build) -> None:

@@ -88,7 +88,8 @@ def test_a_page_that_cannot_be_written_says_so_and_keeps_the_old_one(
 ) -> None:
     store(make_marts())
     monkeypatch.setenv("INCIDENT_REPORT_PATH", "data/mine.html")
-    Path("data/mine.html").write_text("before")
+    assert run(instance).success
+    before = Path("data/mine.html").read_text()
 
     def fail(_: int) -> None:
         raise OSError(28, os.strerror(28))
@@ -99,7 +100,35 @@ def test_a_page_that_cannot_be_written_says_so_and_keeps_the_old_one(
     failure = result.filter_events(lambda event: event.is_step_failure)[0]
     error = failure.step_failure_data.user_failure_data
     assert error and "cannot write data/mine.html (INCIDENT_REPORT_PATH)" in str(error.description)
-    assert Path("data/mine.html").read_text() == "before"
+    assert Path("data/mine.html").read_text() == before
+
+
+@pytest.mark.fault(
+    "the report's path leads to a file that is no report",
+    "the run fails with one message that names INCIDENT_REPORT_PATH",
+    "the file; reports of before are replaced, also where a link leads to them",
+)
+def test_only_a_report_of_ours_is_replaced(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(make_marts())
+    monkeypatch.setenv("INCIDENT_REPORT_PATH", "data/mine.html")
+    Path("data/mine.html").write_text("<!DOCTYPE html>\n<title>My page</title>")
+    result = run(instance)
+    assert not result.success
+    failure = result.filter_events(lambda event: event.is_step_failure)[0]
+    error = failure.step_failure_data.user_failure_data
+    assert error and "data/mine.html (INCIDENT_REPORT_PATH) is no report" in str(error.description)
+    assert "My page" in Path("data/mine.html").read_text()
+    # As the first version of the page began.
+    old = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<title>Incident reliability report</title>'
+    Path("data/real.html").write_text(old)
+    Path("data/mine.html").unlink()
+    Path("data/mine.html").symlink_to("real.html")
+    for _ in range(2):
+        assert run(instance).success
+    assert Path("data/mine.html").is_symlink()
+    assert "There are no open follow-ups." in Path("data/real.html").read_text()
 
 
 def test_only_the_nightly_job_builds_it() -> None:
@@ -107,4 +136,4 @@ def test_only_the_nightly_job_builds_it() -> None:
     for job, built in {"sync_live": False, "sync_reference": False, "sync_all": True}.items():
         selected = definitions.resolve_job_def(job).asset_layer.executable_asset_keys
         assert (KEY in selected) == built
-        assert set(MART_KEYS) <= selected
+        assert {key for key in MART_KEYS if built or "mart_" in key.path[-1]} <= selected

@@ -15,6 +15,7 @@ from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.api.rows import is_column_name
 from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
+from incident_assets.models.mapped import check_moments, check_priorities
 from incident_assets.models.mappings import define_categories
 from incident_assets.settings import SettingError, Settings
 from incident_assets_tests.modelling import build_all, read_model
@@ -183,6 +184,63 @@ def test_renamed_timestamps_are_found_by_name_or_id(raw: Path) -> None:
         ((identifier,),) = connection.execute(query).fetchall()
     build_all(raw, timestamps=f"reported = noticed, Fixed={identifier}")
     assert read_model("mart_incident_weekly", raw) == before
+
+
+@pytest.mark.parametrize("suffix", [" at", " At ", "_at"])
+def test_timestamps_are_found_under_their_usual_names_with_at(raw: Path, suffix: str) -> None:
+    build_all(raw)
+    before = read_model("fct_incident", raw)
+    name = f"name || '{suffix}'"
+    if suffix == "_at":
+        name = f"replace({name}, ' ', '_')"
+    execute(raw, f"UPDATE incident_api.incident_timestamps SET name = {name}")
+    build_all(raw)
+    assert read_model("fct_incident", raw) == before
+    assert not any(row["is_missing"] for row in read_model("dim_moment", raw).values())
+
+
+def test_of_two_usual_names_the_plain_one_counts(raw: Path) -> None:
+    execute(
+        raw,
+        "UPDATE incident_api.incident_timestamps SET name = 'Fixed at' WHERE name = 'Identified'",
+        "UPDATE incident_api.incident_timestamps SET name = 'Cancelled at' WHERE name = 'Canceled'",
+    )
+    build_all(raw)
+    moments = read_model("dim_moment", raw)
+    assert (moments["fixed",]["name"], moments["canceled",]["name"]) == ("Fixed", "Cancelled at")
+    assert moments["identified",]["timestamp_id"] is None
+
+
+@pytest.mark.fault(
+    "no timestamp of the account stands for a moment of incidents",
+    "`incident-assets check`, the check `moments` and the report name it, and INCIDENT_TIMESTAMPS",
+    "every other moment",
+)
+def test_a_moment_without_a_timestamp_is_named_until_it_is_said_to_be_none(raw: Path) -> None:
+    execute(raw, "UPDATE incident_api.incident_timestamps SET name = 'Done' WHERE name = 'Fixed'")
+    build_all(raw)
+    with duckdb.connect(str(raw)) as connection:
+        finding = check_moments(connection, Settings())
+    assert not finding.passed and finding.severity == "warning"
+    assert finding.samples == {"moments without a timestamp": ["fixed"]}
+    assert "stands for Fixed, so" in finding.description
+    assert "INCIDENT_TIMESTAMPS (fixed=" in finding.description
+    for timestamps in ("fixed=none", "Fixed at=Done"):
+        build_all(raw, timestamps=timestamps)
+        with duckdb.connect(str(raw)) as connection:
+            assert check_moments(connection, Settings()).passed
+        fixed = [r for r in read_model("fct_incident", raw).values() if r["fixed_at"]]
+        assert bool(fixed) == ("Done" in timestamps)
+
+
+def test_a_limit_for_a_priority_that_nobody_has_is_named(raw: Path) -> None:
+    for limits, unknown in (("urgent=7", []), ("Urgent=7,Hihg=14", ["Hihg"])):
+        build_all(raw, follow_up_sla=limits)
+        with duckdb.connect(str(raw)) as connection:
+            finding = check_priorities(connection, Settings(follow_up_sla=limits))
+        assert [*finding.samples.values()] == [unknown] * bool(unknown)
+        assert finding.passed == (not unknown)
+    assert "INCIDENT_FOLLOW_UP_SLA" in finding.description and "'Hihg'" in finding.description
 
 
 def test_a_timestamp_can_stand_for_two_moments(raw: Path) -> None:

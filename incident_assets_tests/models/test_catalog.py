@@ -18,7 +18,7 @@ from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "
-    "dim_workflow fct_incident fct_incident_timestamp fct_status_transition "
+    "dim_workflow dim_moment fct_incident fct_incident_timestamp fct_status_transition "
     "fct_incident_custom_field fct_role_assignment fct_action fct_follow_up fct_on_call_shift "
     "mart_incident_weekly mart_incident_trend mart_responder_load mart_follow_up_ageing "
     "mart_time_in_status mart_time_in_status_recent"
@@ -51,6 +51,7 @@ def test_lineage_of_a_metric_ends_at_the_fields_of_the_api() -> None:
     origins = find_origins(ColumnSource(MODEL_SCHEMA, "mart_incident_weekly", "mtta_median"))
     assert {f"{origin.table}.{origin.column}" for origin in origins} == {
         "incidents.incident_timestamp_values",
+        "incidents.mode",
         "incident_updates.created_at",
         "incident_updates.new_incident_status",
         "incident_statuses.category",

@@ -85,7 +85,7 @@ def test_time_in_status(golden: Path) -> None:
     expected = {
         (september, "triage"): (2, 450, 450, 570, 2, 0, None),  # 300, 600
         (september, "live"): (2, 4050, 4050, 4890, 2, 0, None),  # 3000, 5100
-        (october, "learning"): (1, 259_200, 259_200, 259_200, 1, 0, 0),
+        (october, "learning"): (1, 259_200, 259_200, 259_200, 2, 0, 0),  # A left it, D stays
         (october, "closed"): (1, 212_400, 212_400, 212_400, 2, 1, 0.5),  # B left it, A stays
         (october, "live"): (1, 21_600, 21_600, 21_600, 2, 0, None),  # B left it, C stays
     }
@@ -99,7 +99,7 @@ def test_time_in_status_of_six_months(golden: Path) -> None:
     expected = {
         ("triage",): (2, 450, 450, 570, 2, 0, None),  # 300, 600
         ("live",): (3, 9900, 5100, 18_300, 3, 0, None),  # 3000, 5100, 21600; B counts once
-        ("learning",): (1, 259_200, 259_200, 259_200, 1, 0, 0),
+        ("learning",): (1, 259_200, 259_200, 259_200, 2, 0, 0),
         ("closed",): (1, 212_400, 212_400, 212_400, 2, 1, 0.5),
     }
     rows = read_model("mart_time_in_status_recent", golden)
@@ -127,7 +127,7 @@ def test_follow_up_ageing(golden: Path) -> None:
     names += ("sla_days", "open_over_sla", "completed_over_sla", "as_of")
     ten, eight, old = 10 * day, 8 * day, 111 * day
     expected = {
-        ("Urgent", "0-7 d"): (0, 1, 1, 0, day, day, None, None, 7, 0, 0, NOW),
+        ("Urgent", "0-7 d"): (0, 1, 2, 0, 3 * day, 397_440, None, None, 7, 0, 0, NOW),  # 1, 5
         ("Urgent", "8-30 d"): (0, 2, 1, 1, ten, ten, eight, eight, 7, 1, 1, NOW),
         ("No priority", "91+ d"): (None, 4, 1, 0, old, old, None, None, None, 0, 0, NOW),
     }
@@ -146,3 +146,25 @@ def test_incidents_say_what_is_missing_or_negative(golden: Path) -> None:
     assert (b["lead_id"], b["leads"]) == ("ada", 2)
     assert c["mttr_missing"] and c["mttm_seconds"] == 1200
     assert d["week"] == W40 and d["mtta_missing"] and d["lead_id"] is None
+    assert d["out_of_triage_at"] and d["acknowledged_at"] is None
+
+
+def test_a_follow_up_takes_time_only_when_it_is_completed(golden: Path) -> None:
+    rows = read_model("fct_follow_up", golden)
+    assert {key: row["seconds"] for (key,), row in rows.items() if row["seconds"] is not None} == {
+        "3": 8 * 86_400
+    }
+    assert rows["9",]["completed_at"]
+
+
+def test_moments_without_a_timestamp_are_named(golden: Path) -> None:
+    rows = read_model("dim_moment", golden)
+    assert rows["fixed",] == {
+        "moment": "fixed",
+        "usual_name": "Fixed",
+        "timestamp_id": "T-Fixed",
+        "name": "Fixed",
+        "is_missing": False,
+    }
+    missing = {moment for (moment,), row in rows.items() if row["is_missing"]}
+    assert missing == {"declined", "merged", "canceled", "documented", "reviewed", "closed"}

@@ -29,7 +29,14 @@ LIMITS = {"Urgent": 7.0, "Low": 60.0}
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoApi, Path]]:
     """The bundled API with its thousand incidents, and a database with every model built on it."""
     path = tmp_path_factory.mktemp("bundled") / "incidents.duckdb"
-    with DemoApi(generate_account(1000), key=KEY) as api, pytest.MonkeyPatch.context() as patched:
+    account = generate_account(1000)
+    # What the bundled account never does: opened again, and completed nobody knows when.
+    for row, status in zip(
+        account.rows["follow_ups"].values(), ("outstanding", "completed") * 40, strict=False
+    ):
+        kept = {n: v for n, v in row.items() if n != "completed_at" or status == "outstanding"}
+        account.rows["follow_ups"][row["id"]] = {**kept, "status": status}
+    with DemoApi(account, key=KEY) as api, pytest.MonkeyPatch.context() as patched:
         patched.setenv("INCIDENT_API_KEY", KEY)
         run_sync(Settings(api.url, str(path)), NAMES)
         build_all(path, datetime.now(UTC), follow_up_sla="Urgent=7,Low=60")
@@ -87,6 +94,8 @@ def measure(incident: dict[str, Any], updates: list[dict[str, Any]]) -> dict[str
     at = read_moments(incident)
     began, reported = at.get("Impact started") or at.get("Reported"), at.get("Reported")
     out = next((u for u in updates if u["new_incident_status"]["category"] != "triage"), None)
+    if incident["mode"] == "retrospective":
+        out = None
     accepted = at.get("Accepted") or (out and datetime.fromisoformat(out["created_at"]))
     resolved = (at.get("Fixed") or at["Resolved"]) if "Resolved" in at else None
     spans = {
@@ -214,7 +223,9 @@ def compute_ageing(api: DemoApi, now: datetime) -> Mart:
     for row in api.rows("follow_ups"):
         if row["incident_id"] not in counted or row["status"] in ("deleted", "not_doing"):
             continue
-        end = read_instant(row.get("completed_at")) or now
+        end = read_instant(row.get("completed_at")) if row["status"] == "completed" else now
+        if end is None:
+            continue
         age = (end - datetime.fromisoformat(row["created_at"])).total_seconds()
         days = age // 86_400
         bucket = BUCKETS[(days > 7) + (days > 30) + (days > 90)]

@@ -82,6 +82,13 @@ SCHEMAS = {
         "completed_over_sla": COUNT,
         "as_of": pa.timestamp("us", "UTC"),
     },
+    "moments": {
+        "moment": TEXT,
+        "usual_name": TEXT,
+        "timestamp_id": TEXT,
+        "name": TEXT,
+        "is_missing": pa.bool_(),
+    },
 }
 
 

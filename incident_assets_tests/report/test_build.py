@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,18 @@ from incident_assets.report.numbers import (
     count_incidents,
     follow_duration,
     list_weeks,
+    sum_load,
 )
 from incident_assets.report.words import cut, say_change, say_duration
-from incident_assets.warehouse.file import replace_file
-from incident_assets_tests.report.marts import AS_OF, HOSTILE, describe, make_busy_marts, make_marts
+from incident_assets.warehouse.private import replace_file
+from incident_assets_tests.report.marts import (
+    AS_OF,
+    HOSTILE,
+    METRICS,
+    describe,
+    make_busy_marts,
+    make_marts,
+)
 from incident_assets_tests.report.reading import Page
 
 
@@ -98,6 +106,50 @@ def test_durations_that_are_all_missing_are_said_to_be() -> None:
     empty = {f"{m}_{part}": v for m in ("mtta", "mttr") for part, v in describe([]).items()}
     report = build_report(make_marts(weekly=[row | empty for row in weekly]), AS_OF)
     assert "No incident has these durations yet." in Page(report.html).texts
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_moments_without_a_timestamp_are_named_with_the_setting(busy: bool) -> None:
+    rows = [{"moment": m, "is_missing": m != "resolved"} for m in ("fixed", "resolved", "reported")]
+    marts = make_busy_marts() if busy else make_marts()
+    report = build_report(replace(marts, moments=make_marts(moments=rows).moments), AS_OF)
+    (text,) = (text for text in Page(report.html).texts if "INCIDENT_TIMESTAMPS" in text)
+    assert "No timestamp of the account stands for Reported, Fixed, so what" in text
+    assert "INCIDENT_TIMESTAMPS" in report.markdown
+
+
+def test_headlines_are_of_the_last_four_whole_weeks_against_the_four_before() -> None:
+    # AS_OF is a Wednesday: its week, which began on 10 August, is not over.
+    weeks = [date(2026, 8, 10) - timedelta(weeks=n) for n in range(11)]
+    empty = {f"{m}_{part}": v for m in METRICS for part, v in describe([]).items()}
+    row = {"severity_id": "S", "severity": "Major", "severity_rank": 1}
+    weekly = [row | empty | {"week": w, "incidents": 2**n} for n, w in enumerate(weeks)]
+    trend = [
+        {"week": w, "mtta_incidents": 9, "mtta_median": 60.0 * 2**n, "mttr_incidents": 0}
+        for n, w in enumerate(weeks)
+    ]
+    report = build_report(make_marts(weekly=weekly, trend=trend), AS_OF)
+    lines = report.markdown.splitlines()
+    assert lines[0] == "13 July 2026 to 9 August 2026, against the 4 weeks before:"
+    assert lines[2] == "- **30** Incidents (before: 480 (−94%))"  # 2 + 4 + 8 + 16, 32 + 64 + ...
+    assert lines[3] == "- **2.0 min** Median MTTA (before: 32 min (−94%))"
+    assert lines[4] == "- **–** Median MTTR (nothing to compare with)"
+
+
+def test_the_load_is_of_this_week_and_the_twelve_before() -> None:
+    weeks = [date(2026, 8, 17) - timedelta(weeks=n) for n in range(16)]
+    rows = [
+        {"week": w, "user_id": "U", "incidents": 2**n, "lead_assignments": 1, "minutes_total": 1.0}
+        for n, w in enumerate(weeks)
+    ]
+    (load,) = sum_load(make_marts(load=rows).load, AS_OF.date())
+    assert (load.incidents, load.leads) == (2**14 - 2, 13)  # all but the first and the last two
+
+
+def test_at_most_seventy_eight_weeks_are_shown_and_the_last_is_this_one() -> None:
+    rows = [{"week": date(2026, 8, 17) - timedelta(weeks=n)} for n in range(90)]
+    weeks = list_weeks(make_marts(weekly=rows).weekly, AS_OF.date())
+    assert (weeks[0], weeks[-1], len(weeks)) == (date(2025, 2, 17), date(2026, 8, 10), 78)
 
 
 @pytest.mark.parametrize("value", [0.0, -3600.0])

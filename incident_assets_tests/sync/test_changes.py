@@ -21,8 +21,9 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.demo.versions import CAME_AFTER_AUGUST, Calendar
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.plan import ACTIVE_CATEGORIES
-from incident_assets.sync.run import Sync, run_sync
+from incident_assets.sync.plan import IDLE_CATEGORIES
+from incident_assets.sync.run import run_sync
+from incident_assets.sync.stages import Sync
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets_tests.conftest import KEY, NAMES, read_rows, read_table
 from incident_assets_tests.rebuilding import find_way, read_upstream, rebuild
@@ -48,7 +49,7 @@ def find_active(api: DemoApi) -> list[str]:
     return [
         row["id"]
         for row in api.rows("incidents")
-        if row["incident_status"]["category"] in ACTIVE_CATEGORIES
+        if row["incident_status"]["category"] not in IDLE_CATEGORIES
     ]
 
 
@@ -469,7 +470,7 @@ def test_a_full_refresh_that_fails_leaves_the_old_table(
     assert read_table("users") == before
     api.heal()
     with monkeypatch.context() as patched:
-        patched.setattr(Sync, "_judge", _fail)
+        patched.setattr(Sync, "_conclude", _fail)
         with pytest.raises(ZeroDivisionError):
             sync_changes("users", changes=False, full_refresh=True)
     assert read_table("users") == before

@@ -15,6 +15,7 @@ import dagster as dg
 import pytest
 
 from incident_assets.api.endpoints import find_endpoint
+from incident_assets.api.failures import Failure
 from incident_assets.build import build_definitions
 from incident_assets.demo.faults import Answer, Fault
 from incident_assets.demo.server import DemoApi
@@ -80,6 +81,23 @@ def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: P
     assert describe_progress(listing) == "0 pages, 0 rows, 0 requests"
     listing.traffic.waiting_until = float("inf")
     assert describe_progress(listing).endswith("waiting inf s for the rate limit")
+
+
+@pytest.mark.fault(
+    "a text of the API looks like markup",
+    "it is shown as it is, on terminals, in the UI's Markdown and in the report",
+    "nothing is at stake",
+)
+@pytest.mark.parametrize("text", ["[/bold] gone", "[red]x", "[link=http://evil.example]y[/link]"])
+def test_a_text_of_the_api_in_brackets_is_shown_as_it_is(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    listing = Listing(find_endpoint("users"), tmp_path)
+    with progress.show_bars([listing]):
+        listing.failure = Failure(text, "Wait")
+        listing.ended = 1.0
+    assert f"failed: {text}" in capsys.readouterr().err
 
 
 def test_a_terminal_shows_a_bar_for_each_resource(api: DemoApi) -> None:

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.demo import listings
+from incident_assets.demo.account import Account
 from incident_assets.demo.server import DemoApi
+from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
-from incident_assets_tests.conftest import NAMES, count_rows, read_rows, read_table
+from incident_assets.sync.run import run_sync
+from incident_assets_tests.conftest import NAMES, count_rows, publish, read_rows, read_table
 from incident_assets_tests.rebuilding import read_upstream, rebuild
 
 Sync = Callable[..., dict[str, Outcome]]
@@ -149,14 +154,61 @@ def test_the_sync_log_has_a_row_per_resource(api: DemoApi, sync: Sync) -> None:
     assert rows["users"]["load_id"] and rows["users"]["finished_at"] >= rows["users"]["started_at"]
 
 
-def test_a_base_url_with_prefix_and_trailing_slash_works(
-    account: object, monkeypatch: pytest.MonkeyPatch, sync: Sync
+@pytest.mark.fault(
+    "the base URL's path is written otherwise than it is asked for (`%7E`, accents, `..`)",
+    "it is asked for as the client writes it, and counted and paced as any other",
+    "every row",
+)
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("/gateway/incidents/", "/gateway/incidents"),
+        ("/%7Eme/caf%c3%a9", "/~me/caf%C3%A9"),
+        ("/café", "/caf%C3%A9"),
+        ("/a b", "/a%20b"),
+        ("/not/../here/./", "/here"),
+    ],
+)
+def test_a_base_url_with_any_prefix_works(
+    given: str, asked: str, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from incident_assets.settings import read_settings
-    from incident_assets.sync.run import run_sync
-
-    with DemoApi(account, prefix="/gateway/incidents") as api:  # type: ignore[arg-type]
-        monkeypatch.setenv("INCIDENT_API_BASE_URL", f"{api.url}/")
+    with DemoApi(account, prefix=asked) as api:
+        monkeypatch.setenv("INCIDENT_API_BASE_URL", api.url.removesuffix(asked) + given)
         monkeypatch.setenv("INCIDENT_API_KEY", api.key)
         outcomes = run_sync(read_settings(), ["severities", "users"])
     assert not any(outcome.failure for outcome in outcomes)
+    assert all(outcome.requests for outcome in outcomes)
+
+
+@pytest.mark.fault(
+    "a path with an apostrophe, a wildcard, a colon, a tilde",
+    "it is that of a file, whatever DuckDB, dlt or Arrow would make of it (`%` and `?`: refused)",
+    "every row, and files that a pattern of that name would find",
+)
+@pytest.mark.parametrize(
+    "name", ["o'brien", "all*", "[a]", "{a,b}", "a b", 'a"b', "ab:c", "~me", "größe", "#1"]
+)
+def test_a_path_may_hold_any_character(
+    name: str, api: DemoApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for found in ("allall", "a"):  # by a pattern of that name
+        Path(f"{found}/{found}.duckdb.work").mkdir(parents=True)
+        Path(f"{found}/{found}.duckdb.work/users.0.parquet").write_text("of another database")
+    monkeypatch.setenv("INCIDENT_DUCKDB_PATH", f"{name}/{name}.duckdb")
+    monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", f"{name}/copy of {name}.duckdb")
+    for _ in range(2):  # into new tables, then beside them
+        outcomes = run_sync(read_settings(), ["incidents", "users"])
+        assert not any(outcome.failure for outcome in outcomes)
+        publish(read_settings())
+        api.change("incidents", api.rows("incidents")[0]["id"], name="Renamed")
+    copy = str(Path(f"{name}/copy of {name}.duckdb").absolute())
+    for path in (str(Path(f"{name}/{name}.duckdb").absolute()), copy):
+        rows = read_rows("SELECT count(*) AS n FROM incident_api.incidents", path)
+        assert rows == [{"n": len(api.rows("incidents"))}]
+
+
+def test_the_path_of_the_copy_may_hold_even_more(sync: Sync, settings: Settings) -> None:
+    sync("users")
+    for _ in range(2):
+        publish(replace(settings, published="100% sure?/copy?.duckdb"))
+    assert read_rows("FROM incident_api.users", "100% sure?/copy?.duckdb")

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
+from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseError
-from incident_assets_tests.conftest import publish
+from incident_assets_tests.conftest import publish, read_rows
 from incident_assets_tests.killing import read_database, run_to_end
 
 Sync = Callable[..., dict[str, Outcome]]
@@ -129,17 +131,6 @@ def test_the_copy_goes_where_the_setting_says(
     assert not Path(COPY).exists()
 
 
-@pytest.mark.parametrize("path", ["data/incidents.duckdb", "data/../data/link.duckdb"])
-def test_the_copy_cannot_be_the_database(
-    path: str, sync: Sync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync("severities")
-    os.link("data/incidents.duckdb", "data/link.duckdb")
-    monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", path)
-    with pytest.raises(SettingError, match="INCIDENT_PUBLISHED_PATH is the database itself"):
-        publish(read_settings())
-
-
 @pytest.mark.fault(
     "the copy cannot be written",
     "the run fails with one message that names INCIDENT_PUBLISHED_PATH",
@@ -165,3 +156,169 @@ def test_a_copy_that_fails_leaves_the_old_one(
     assert not [path for path in Path("data").iterdir() if path.name.startswith(".")]
     publish(settings)
     assert read_database(COPY) == read_database()
+
+
+@pytest.mark.fault(
+    "the published path leads to something that is no copy of this database",
+    "the run fails with one message that names INCIDENT_PUBLISHED_PATH",
+    "what is there, byte for byte, another account's database included",
+)
+@pytest.mark.parametrize(
+    "kind", ["text", "database", "own sister", "another's copy", "another's old copy"]
+)
+def test_only_a_copy_of_this_database_is_replaced(
+    kind: str, sync: Sync, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    another = replace(settings, duckdb_path="data/another.duckdb", published=COPY)
+    unused = {"published": "data/unused.duckdb", "report": "data/unused.html"}
+    if kind == "text":
+        Path("data").mkdir()
+        Path(COPY).write_text("not a database" * 500)
+    elif kind == "database":
+        run_sync(replace(settings, duckdb_path=COPY, **unused), ["users"])
+    elif kind == "own sister":  # made of a copy, and written since
+        sync("users")
+        publish(settings)
+        Path(COPY).chmod(0o600)
+        run_sync(replace(settings, duckdb_path=COPY, **unused), ["users"])
+    else:
+        run_sync(another, ["users"])
+        publish(another)
+        if kind == "another's old copy":
+            forget_id(COPY)
+    before = Path(COPY).read_bytes()
+    sync("severities")
+    with pytest.raises(
+        DatabaseError, match=r"INCIDENT_PUBLISHED_PATH.* is no copy of this database"
+    ):
+        publish(settings)
+    assert Path(COPY).read_bytes() == before
+    folder = tmp_path_factory.mktemp("folder")
+    with pytest.raises(DatabaseError, match="no copy of this database"):
+        publish(replace(settings, published=str(folder)))
+
+
+def forget_id(path: str) -> None:
+    """Make of a copy what the program before, which gave no ids, would have published."""
+    Path(path).chmod(0o600)
+    with duckdb.connect(path) as connection:
+        connection.execute("DROP TABLE incident_sync.database_id")
+    Path(path).chmod(0o400)
+
+
+def test_a_copy_of_the_program_before_is_replaced_by_the_database_it_is_of(
+    sync: Sync, settings: Settings
+) -> None:
+    sync("severities")
+    publish(settings)
+    forget_id(COPY)
+    sync("users")
+    publish(settings)
+    assert read_database(COPY) == read_database()
+
+
+def test_a_database_keeps_its_id_and_its_copy_carries_it(sync: Sync, settings: Settings) -> None:
+    sync("severities")
+    publish(settings)
+    query = "SELECT id FROM incident_sync.database_id"
+    ids = read_rows(query, COPY)
+    sync("severities")
+    publish(settings)
+    assert read_rows(query) == read_rows(query, COPY) == ids
+
+
+def test_a_database_put_back_from_its_copy_replaces_a_newer_copy(
+    sync: Sync, settings: Settings
+) -> None:
+    sync("severities")
+    publish(settings)
+    backup = Path(COPY).read_bytes()
+    sync("users")
+    publish(settings)
+    settings.database.write_bytes(backup)
+    publish(settings)
+    assert read_database(COPY) == read_database()
+
+
+def test_an_empty_file_is_replaced(sync: Sync, settings: Settings) -> None:
+    sync("severities")
+    Path(COPY).touch()
+    publish(settings, keep_previous=True)
+    assert read_database(COPY) == read_database()
+    assert not settings.previous_copy.exists()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(
+    exists: bool, sync: Sync, settings: Settings, tmp_path: Path
+) -> None:
+    sync("severities")
+    if exists:
+        publish(settings)
+        Path(COPY).rename(tmp_path / "real.duckdb")
+    Path(COPY).symlink_to(tmp_path / "real.duckdb")
+    sync("users")
+    publish(settings)
+    assert Path(COPY).is_symlink() and not (tmp_path / "real.duckdb").is_symlink()
+    assert read_database(str(tmp_path / "real.duckdb")) == read_database()
+
+
+@pytest.mark.fault(
+    "rows were dropped or a loss was accepted, and it was a mistake",
+    "the copy of before is kept beside the new one, as `….previous.duckdb`",
+    "every row that was published before",
+)
+def test_the_copy_of_before_is_kept_where_it_is_asked_for(
+    sync: Sync, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync("severities")
+    publish(settings, keep_previous=True)
+    assert not settings.previous_copy.exists()
+    states = [read_database(COPY)]
+    for name in ("users", "workflows"):
+        sync(name)
+        publish(settings, keep_previous=True)
+        assert read_database(str(settings.previous_copy)) == states[-1]
+        states.append(read_database(COPY))
+        assert states[-1] == read_database()
+    assert settings.previous_copy == Path("data/incidents.published.previous.duckdb")
+    assert settings.previous_copy.stat().st_mode & 0o777 == 0o400
+    # Once it is there, it stays until the next time; and where the file system knows no links too.
+    publish(settings)
+    assert read_database(str(settings.previous_copy)) == states[-2]
+
+    def refuse(*_: object) -> None:
+        raise OSError(1, os.strerror(1))
+
+    monkeypatch.setattr(os, "link", refuse)
+    publish(settings, keep_previous=True)
+    assert read_database(str(settings.previous_copy)) == states[-1]
+    assert not [path for path in Path("data").iterdir() if path.name.startswith(".")]
+
+
+def test_the_copy_of_before_takes_the_place_of_nothing_else(sync: Sync, settings: Settings) -> None:
+    sync("severities")
+    publish(settings)
+    before = Path(COPY).read_bytes()
+    settings.previous_copy.write_text("mine")
+    with pytest.raises(DatabaseError, match="no copy of this database"):
+        publish(settings, keep_previous=True)
+    assert settings.previous_copy.read_text() == "mine" and Path(COPY).read_bytes() == before
+
+
+def test_there_is_a_copy_at_every_moment(
+    sync: Sync, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync("severities")
+    publish(settings)
+    before, seen = read_database(COPY), []
+    rename = Path.replace
+
+    def look(path: Path, target: Path) -> Path:
+        seen.append(read_database(COPY))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", look)
+    sync("users")
+    publish(settings, keep_previous=True)
+    assert seen[-2:] == [before] * 2  # one rename keeps it, one puts the new one in its place

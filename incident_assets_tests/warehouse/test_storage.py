@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import duckdb
+import pyarrow as pa
 import pytest
 
+from incident_assets.defs.duckdb import DuckDBResource, explain_errors
+from incident_assets.defs.io_manager import DuckDBIOManager
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
-from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.file import DatabaseError, open_database
 from incident_assets_tests.conftest import NAMES, publish
 from incident_assets_tests.killing import read_database
 
@@ -84,6 +89,17 @@ def test_a_full_disk_leaves_the_old_data_whole(small_disk: Path, api: DemoApi, s
     assert read_raw() == before
 
 
+@contextmanager
+def fill_disk(folder: Path, room: int) -> Iterator[None]:
+    """Leave so many bytes free during the block."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(b"\0" * max(0, _free(folder) - room))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
 def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
     small_disk: Path, api: DemoApi, sync: Sync
 ) -> None:
@@ -91,13 +107,11 @@ def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
     before = read_raw()
     for size in (2, 3, 4, 5, 6):
         # Wherever the room ends, in the spool, the staging copy, the log or the merge.
-        ballast = small_disk / "ballast"
-        ballast.write_bytes(b"\0" * max(0, _free(small_disk) - size * 400_000))
-        try:
-            run_sync(read_settings(), NAMES)
-        except DatabaseError as error:
-            assert "No space left on device" in str(error)
-        ballast.unlink()
+        with fill_disk(small_disk, size * 400_000):
+            try:
+                run_sync(read_settings(), NAMES)
+            except DatabaseError as error:
+                assert "No space left on device" in str(error)
         assert read_raw() == before
     publish(read_settings())
 
@@ -141,3 +155,76 @@ def _limit_files(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.fault(
+    "the disk fills while a model is built, a check runs or a frame is stored",
+    "the step fails once with one message that names INCIDENT_DUCKDB_PATH; the next one goes on",
+    "the tables of before",
+)
+@pytest.mark.parametrize("kind", ["rows", "temporary files", "checkpoint"])
+def test_a_full_disk_is_said_wherever_it_is_met(
+    kind: str, small_disk: Path, instance: dg.DagsterInstance
+) -> None:
+    warehouse = DuckDBResource()
+    resources = {"duckdb": warehouse, "io_manager": DuckDBIOManager(warehouse=warehouse)}
+    rows = pa.table({"i": range(200_000), "text": [os.urandom(100).hex() for _ in range(200_000)]})
+    filling = {
+        "rows": "INSERT INTO source SELECT i, sha256(text || r) FROM source, range(90) AS t(r)",
+        "temporary files": "CREATE TABLE big AS SELECT t.* FROM source t, range(40) ORDER BY text",
+        "checkpoint": "CHECKPOINT",  # after which the connection can do nothing more
+    }
+
+    @dg.asset
+    def source() -> pa.Table:
+        return rows.slice(0, 20_000)
+
+    def fill(connection: duckdb.DuckDBPyConnection) -> None:
+        memory = "50MB" if kind == "temporary files" else "1GB"
+        connection.execute(f"SET memory_limit = '{memory}'; SET checkpoint_threshold = '1GB'")
+        connection.execute("CREATE TABLE more AS FROM source")
+        with fill_disk(small_disk, 20_000 if kind == "checkpoint" else SMALL << 20):
+            connection.execute(filling[kind])
+
+    retry = {"deps": [source], "retry_policy": dg.RetryPolicy(max_retries=3)}
+
+    @dg.asset(**retry, op_tags={"dagster/priority": "2"})
+    def ours(duckdb: DuckDBResource) -> None:  # as models and checks do
+        with explain_errors(), duckdb.open_cursor() as connection:
+            fill(connection)
+
+    @dg.asset(**retry, op_tags={"dagster/priority": "1"})
+    def frame() -> pa.Table:
+        return pa.concat_tables([rows] * 4)
+
+    @dg.asset(deps=[source])
+    def after(duckdb: DuckDBResource) -> None:
+        with duckdb.get_connection() as connection:
+            assert connection.execute("SELECT count(*) FROM source").fetchone() == (20_000,)
+            connection.execute("CREATE OR REPLACE TABLE seen AS SELECT 1 AS i")
+
+    result = dg.materialize(
+        [source, ours, frame, after], instance=instance, resources=resources, raise_on_error=False
+    )
+    assert not result.success
+    failures = {
+        event.step_key: event.step_failure_data.user_failure_data
+        for event in result.filter_events(lambda event: event.is_step_failure)
+    }
+    assert failures.keys() == {"ours", "frame"}
+    for failure in failures.values():
+        assert failure and "INCIDENT_DUCKDB_PATH" in str(failure.description)
+        assert "\n" not in str(failure.description)
+    assert not result.filter_events(lambda event: event.is_step_restarted)
+    with open_database(Path("data/incidents.duckdb"), 0, "a test") as connection:
+        assert connection.execute("SELECT count(*) FROM source").fetchone() == (20_000,)
+        assert connection.execute("FROM seen").fetchone() == (1,)
+
+
+def test_what_else_fails_in_a_block_is_not_called_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "incidents.duckdb"
+    with (
+        pytest.raises(duckdb.IOException, match="No files found"),
+        open_database(path, 0, "a test") as connection,
+    ):
+        connection.execute("FROM read_csv('nowhere.csv')")

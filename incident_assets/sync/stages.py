@@ -1,0 +1,165 @@
+"""The stages of one sync, in their order: fetch, decide, load, conclude.
+
+What each does is in the module of its name; how a sync is set up, and cleaned up after, in `run`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.failures import clean_text, describe_surprise
+from incident_assets.settings import Settings
+from incident_assets.sync.account import Account, recognise_rows
+from incident_assets.sync.fetch import Fetcher
+from incident_assets.sync.listing import Listing, is_its_own
+from incident_assets.sync.load import build_source, find_table
+from incident_assets.sync.log import Kind, Outcome, write_log
+from incident_assets.sync.loss import Verdict
+from incident_assets.sync.plan import Landing, Plan
+from incident_assets.warehouse.file import read_first_line
+from incident_assets.warehouse.merging import (
+    compact_table,
+    mark_deleted,
+    stamp_load,
+    swap_tables,
+)
+from incident_assets.warehouse.schemas import RAW_SCHEMA
+
+logger = logging.getLogger(__name__)
+
+IDLE = "there was nothing to ask for: no incident has changed or is active"
+LOAD_WORKERS = 4  # more would only hold more in memory at once
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A sync that is set up: `fetch`, `load` with the pipeline, then `conclude`."""
+
+    run_id: str
+    settings: Settings
+    account: Account
+    started: datetime
+    connection: duckdb.DuckDBPyConnection
+    plan: Plan
+    fetcher: Fetcher
+    pipeline: dlt.Pipeline
+    folder: Path
+    landings: list[Landing]
+
+    def fetch(self) -> None:
+        """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""
+        self.fetcher.fetch_all(self.plan)
+        if not self.account.is_proven:
+            listings = {*self.plan.listings.values(), *self.plan.chain}
+            recognise_rows(self.connection, self.settings, listings)
+
+    def load(self, run: Callable[[Any], Iterable[Any]]) -> list[Any]:
+        """Have `run` load the dlt source of what the listings change; return what it yields.
+
+        A listing whose rows cannot be loaded is given up, and the others are loaded without it.
+        """
+        workers = LOAD_WORKERS
+        while landings := self.plan.decide():
+            self.landings[:] = landings
+            try:
+                with dlt.config.values({"load.workers": workers}):
+                    return list(run(build_source(landings, self.plan.state, self.folder)))
+            except Exception as error:
+                if not is_its_own(error):
+                    raise
+                if workers == 1:
+                    self._blame(error)
+            # One at a time from now on: what takes all the memory may break another's load.
+            workers = 1
+            self.pipeline.abort_packages()
+        self.landings.clear()
+        return []
+
+    def _blame(self, error: Exception) -> None:
+        """Give the listing up whose rows could not be loaded; all, where that cannot be told."""
+        whole = {x.name: x for x in self.plan.listings.values() if x.is_whole}
+        if not whole:
+            raise error
+        table = find_table(error)
+        for listing in [whole[table]] if table in whole else whole.values():
+            listing.give_up(describe_surprise(error))
+
+    def conclude(self) -> list[Outcome]:
+        """Mark what is gone, write the sync log, and return what happened to each resource."""
+        self.connection.begin()
+        listings = self.plan.listings.values()
+        dropped = {}
+        if self.plan.refreshes:
+            landed = [landing.endpoint for landing in self.landings]
+            kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
+            dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
+        load_id = self._find_load_id()
+        outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
+        write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
+        self.connection.commit()
+        self._compact([listing.endpoint for listing in listings if listing.is_whole])
+        return outcomes
+
+    def _compact(self, endpoints: Sequence[Endpoint]) -> None:
+        self.connection.begin()
+        try:
+            compact_table(self.connection, RAW_SCHEMA, endpoints)
+        except duckdb.OutOfMemoryException as error:
+            logger.warning("no table was compacted: %s", read_first_line(error))
+            self.connection.rollback()
+        else:
+            self.connection.commit()
+
+    def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
+        table, verdict = f"{RAW_SCHEMA}.{listing.name}", self.plan.verdicts[listing.name]
+        changed = 0
+        if listing.is_whole:
+            changed = stamp_load(self.connection, table, load_id)
+            if verdict.takes_away and verdict.missing and not self.plan.refreshes:
+                deleted += mark_deleted(self.connection, table, listing.spool, self.started)
+        short = f"{listing.announced} rows were announced and {listing.rows} came"
+        if said := verdict.held or verdict.remark or (verdict.is_short and short):
+            logger.warning("%s: %s", listing.name, said)
+        counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        notice = "; ".join(f"{x}: {clean_text(text)}" for x, text in listing.traffic.notice.items())
+        return Outcome(
+            resource=listing.name,
+            listing="full" if listing.full else "changes",
+            rows=listing.rows if listing.is_whole else 0,
+            changed=changed,
+            deleted=deleted,
+            table_rows=(counted or (0,))[0],
+            requests=listing.traffic.requests,
+            seconds=round(listing.seconds, 3),
+            load_id=load_id if listing.is_whole else None,
+            outcome=_name_outcome(listing, verdict),
+            failure=listing.failure or verdict.held,
+            path=listing.way.path,
+            notice=notice,
+            announced=listing.announced,
+            missing=verdict.missing,
+            missing_hash=verdict.missing_hash,
+            dropped=verdict.missing + verdict.marked if deleted and self.plan.refreshes else 0,
+            accepted=verdict.is_accepted,
+            remark=verdict.remark or ("" if listing.pages or listing.failure else IDLE),
+        )
+
+    def _find_load_id(self) -> str:
+        trace = self.pipeline.last_trace
+        loaded = trace.last_load_info if trace else None
+        return loaded.loads_ids[-1] if loaded and loaded.loads_ids else ""
+
+
+def _name_outcome(listing: Listing, verdict: Verdict) -> Kind:
+    if listing.failure:
+        return "failed"
+    if not listing.is_whole:
+        return "not asked"
+    return "held" if verdict.held else "loaded"
