@@ -107,6 +107,23 @@ def test_odd_fields_and_instants_are_taken(
     assert_same_as_upstream(api, *LIVE)
 
 
+def test_a_watermark_of_the_first_day_asks_for_everything_since_1970(
+    api: DemoApi, sync_changes: SyncChanges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(body: dict[str, Any]) -> None:
+        for item in body["incidents"]:
+            item["updated_at"] = "0001-01-01T00:00:00Z"
+
+    monkeypatch.setenv("TZ", "America/New_York")  # where that moment is in the year before
+    with duckdb.connect() as fresh:
+        assert fresh.execute("SELECT current_setting('TimeZone')").fetchone() != ("UTC",)
+    api.inject(Fault(edit(begin), resource="incidents"))
+    assert not sync_changes(*LIVE, changes=False)["incidents"].failure
+    assert not sync_changes(*LIVE)["incidents"].failure
+    asked = [x.query for x in api.requests if x.resource == "incidents"]
+    assert [query.get("updated_at[gte]") for query in asked] == [None, ["1969-12-30"]]
+
+
 def test_an_instant_that_no_column_holds_is_by_changes_a_failure_of_its_own(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:

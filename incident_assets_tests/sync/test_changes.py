@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from incident_assets.api.categories import IDLE_CATEGORIES
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.faults import Fault, edit, hang, status
@@ -21,7 +22,6 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.demo.versions import CAME_AFTER_AUGUST, Calendar
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.plan import IDLE_CATEGORIES
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.stages import Sync
 from incident_assets.warehouse.schemas import RAW_SCHEMA
