@@ -157,7 +157,8 @@ class Plan:
         After its first sync a table is there and typed, whether it could be read or not.
         """
         landings = []
-        self.state = {name: dict(values) for name, values in self._known.items()}
+        known = {name: dict(values) for name, values in self._known.items()}
+        self.state = {UPDATES: {}} | known
         for listing in self.listings.values():
             landing, self.verdicts[listing.name] = Landing(listing.endpoint), Verdict()
             if listing.is_whole:
