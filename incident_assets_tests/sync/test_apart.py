@@ -29,6 +29,7 @@ from incident_assets.sync.listing import BARREN_PAGES, Listing
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse import spool
+from incident_assets.warehouse.file import open_database
 from incident_assets_tests.conftest import KEY, read_rows, read_table
 from incident_assets_tests.sync.test_changes import (
     SyncChanges,
@@ -108,18 +109,22 @@ def test_odd_fields_and_instants_are_taken(
 
 
 def test_a_watermark_of_the_first_day_asks_for_everything_since_1970(
-    api: DemoApi, sync_changes: SyncChanges, monkeypatch: pytest.MonkeyPatch
+    api: DemoApi, settings: Settings
 ) -> None:
     def begin(body: dict[str, Any]) -> None:
         for item in body["incidents"]:
             item["updated_at"] = "0001-01-01T00:00:00Z"
 
-    monkeypatch.setenv("TZ", "America/New_York")  # where that moment is in the year before
-    with duckdb.connect() as fresh:
-        assert fresh.execute("SELECT current_setting('TimeZone')").fetchone() != ("UTC",)
     api.inject(Fault(edit(begin), resource="incidents"))
-    assert not sync_changes(*LIVE, changes=False)["incidents"].failure
-    assert not sync_changes(*LIVE)["incidents"].failure
+    for changes in (False, True):
+        with open_database(settings.database, 20, "a test") as connection:
+            # Where that moment is in the year before.
+            connection.execute("SET TimeZone = 'America/New_York'")
+            with run.open_sync(connection, settings, LIVE, "a run", changes) as sync:
+                sync.fetch()
+                load = sync.pipeline.run
+                sync.load(lambda source, load=load: [load(source, loader_file_format="parquet")])
+                assert not any(outcome.failure for outcome in sync.conclude())
     asked = [x.query for x in api.requests if x.resource == "incidents"]
     assert [query.get("updated_at[gte]") for query in asked] == [None, ["1969-12-30"]]
 
