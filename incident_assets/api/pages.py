@@ -138,7 +138,7 @@ class PageReader:
 
     def _decode(self, body: bytes) -> tuple[Sequence[Any], Any]:
         if not body.isascii():
-            body.decode()  # what the decoder skips may be no UTF-8; half characters it refuses
+            body.decode()  # of what the decoder skips, it does not check whether it is UTF-8
         page = self._decoder.decode(body)
         return page.items, page.pagination_meta
 

@@ -4,12 +4,13 @@ Nothing found here loses data; it says that the API, or somebody with the databa
 something that reports may rely on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import duckdb
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint, Way
+from incident_assets.api.rows import LONGEST_COLUMN_NAME
 from incident_assets.checks.finding import (
     NEVER_LOADED,
     SAMPLE,
@@ -22,6 +23,7 @@ from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
+MOST_NAMED = 20  # fields of a kind
 # What is found, how often, and a query for it where rows have it.
 Deviation = tuple[str, int, str | None]
 
@@ -58,11 +60,24 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
 
 
 def _compare_columns(types: Mapping[str, str], pinned: Mapping[str, str]) -> Iterator[Deviation]:
-    yield from ((f"new: {name}", 1, None) for name in sorted(types.keys() - pinned))
+    yield from _name_some(
+        "new", [(name, 1) for name in sorted(types.keys() - pinned)], lambda _: None
+    )
     yield from ((f"gone: {name}", 1, None) for name in sorted(pinned.keys() - types))
     for name in sorted(pinned.keys() & types):
         if types[name] != pinned[name]:
             yield f"retyped: {name} is {types[name]}", 1, None
+
+
+def _name_some(
+    what: str, found: Sequence[tuple[str, int]], select: Callable[[str], str | None]
+) -> Iterator[Deviation]:
+    """Yield the first fields and the number of others: they may be thousands, or very long."""
+    named = [x for x in found if len(x[0]) <= LONGEST_COLUMN_NAME][:MOST_NAMED]
+    for name, count in named:
+        yield f"{what}: {name}", count, select(name)
+    if others := len(found) - len(named):
+        yield f"{what}: {others:,} more", others, None
 
 
 def _find_gaps(
@@ -77,9 +92,11 @@ def _find_gaps(
             "AND _rescued IS NOT NULL) GROUP BY name"
         ).fetchall()
     )
-    for name, count in sorted(rescued.items()):
-        has_it = f"list_contains(json_keys(_rescued), '{_escape(name)}')"
-        yield f"rescued: {name}", count, f"SELECT id {live} AND {has_it}"
+    yield from _name_some(
+        "rescued",
+        sorted(rescued.items()),
+        lambda name: f"SELECT id {live} AND list_contains(json_keys(_rescued), '{_escape(name)}')",
+    )
     for name, count in zip(columns, filled, strict=True):
         if total and not count and name not in may_lack | rescued.keys():
             yield f"gone: {name}", total, f'SELECT id {live} AND "{name}" IS NULL'

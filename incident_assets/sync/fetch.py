@@ -251,14 +251,14 @@ def _judge_pages(listing: Listing) -> Callable[[Response], None]:
     reader = PageReader(listing.endpoint, listing.way, listing.spool.unknown)
 
     def judge(response: Response) -> None:
+        if listing.incidents is None:
+            reader.judge(response)
+            return
         asked = dict(_read_query(response))
-        incident = asked.get(OF_INCIDENT)
-        if incident and response.status_code in GONE_STATUSES and "after" not in asked:
-            listing.gone.append(incident)
+        if response.status_code in GONE_STATUSES and "after" not in asked:
+            listing.gone.append(asked[OF_INCIDENT])
             raise IgnoreResponseException  # ends this incident's walk alone
-        page = reader.judge(response)
-        if incident:
-            reader.refuse_others(page, OF_INCIDENT, incident)
+        reader.refuse_others(reader.judge(response), OF_INCIDENT, asked[OF_INCIDENT])
 
     return judge
 

@@ -157,9 +157,8 @@ class Plan:
         After its first sync a table is there and typed, whether it could be read or not.
         """
         landings = []
-        # Each by name, since dlt would remember what an attempt to load before has left out now.
-        names = {*self._known, *self.listings, UPDATES}
-        self.state = {name: dict(self._known.get(name, {})) for name in names}
+        known = {name: dict(values) for name, values in self._known.items()}
+        self.state = {UPDATES: {}} | known
         for listing in self.listings.values():
             landing, self.verdicts[listing.name] = Landing(listing.endpoint), Verdict()
             if listing.is_whole:

@@ -4,6 +4,7 @@ Which columns there are is the table of resources'; how rows get into them is `m
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 import duckdb
 
@@ -18,6 +19,9 @@ DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "timestamp": "TIMESTAMP WITH TIME ZONE",
     "json": "JSON",
 }
+FIRST_INSTANT, LAST_INSTANT = (
+    f"'{end.isoformat()}Z'::TIMESTAMPTZ" for end in (datetime.min, datetime.max)
+)
 
 
 def pin_columns(
@@ -49,6 +53,8 @@ def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> N
         f"CASE WHEN json_type({name}) IN ({allowed}) "
         f"THEN TRY_CAST(json_extract_string({name}, '$') AS {DUCKDB_TYPES[column.type]}) END"
     )
+    if column.type == "timestamp":  # DuckDB's go on where Python's end, and "infinity" is one
+        value = f"CASE WHEN {value} BETWEEN {FIRST_INSTANT} AND {LAST_INSTANT} THEN {value} END"
     # As text: DuckDB's own merging leaves out what is null inside of a value.
     connection.execute(
         f"UPDATE {table} SET _rescued = coalesce(left(_rescued::VARCHAR, -1) || ',', '{{') "

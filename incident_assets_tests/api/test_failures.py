@@ -42,6 +42,10 @@ Sync = Callable[..., dict[str, Outcome]]
 PAGINATED = ("actions", "follow_ups", "incident_updates", "users", "schedules", "incidents")
 
 
+def _page(resource: str) -> bytes:
+    return f'{{"{resource}": [{{"id": "x"}}], "pagination_meta": {{"after": "again"}}}}'.encode()
+
+
 @pytest.mark.fault(
     "a cursor that repeats, which would never end",
     "the resource fails within its second page",
@@ -60,13 +64,6 @@ def test_a_repeated_cursor_fails_within_the_second_page(
     assert outcome.requests == 2 + (resource == "incidents")
 
 
-def _page(resource: str) -> bytes:
-    return f'{{"{resource}": [{{"id": "x"}}], "pagination_meta": {{"after": "again"}}}}'.encode()
-
-
-NO_UTF8 = b'{"users": [{"id": "x", "base_role": {"name": "\xff"}}], "pagination_meta": {}}'
-
-
 @pytest.mark.fault(
     "a page without its list or pagination_meta, HTML or half a body with status 200, a reset, 5xx",
     "asked again three times, then the resource fails with status, request id and remedy",
@@ -80,7 +77,8 @@ NO_UTF8 = b'{"users": [{"id": "x", "base_role": {"name": "\xff"}}], "pagination_
         (without_meta(), "no pagination_meta", 4),
         (html(), "no JSON (text/html", 4),
         (status(200, b"null"), "no JSON object", 4),
-        (status(200, NO_UTF8), "no JSON (application/json", 4),
+        (status(200, _page("users").replace(b"}]", b', "seats": ["\xff"]}]')), "no JSON (", 4),
+        (edit(lambda body: body["pagination_meta"].update(after="\ud800")), "cursor", 4),
         (cut_short(), "cannot reach", 4),
         (reset(), "cannot reach", 4),
         (status(500), "500", 4),
@@ -97,6 +95,7 @@ NO_UTF8 = b'{"users": [{"id": "x", "base_role": {"name": "\xff"}}], "pagination_
         "html",
         "null",
         "no UTF-8",
+        "half a cursor",
         "cut short",
         "reset",
         "500",

@@ -331,6 +331,15 @@ def test_what_the_api_calls_its_fields_is_text_in_the_metadata(
     assert f"{finding.sql[f'rescued: {name}']}\n" in shown.texts
 
 
+def test_thousands_of_new_fields_are_counted_and_some_named(api: DemoApi, check: Check) -> None:
+    fields = {f"field_{n}": n for n in range(2000)} | {"x" * 70_000: 1, "Name": 2}
+    api.change("severities", api.rows("severities")[0]["id"], **fields)
+    finding = check("severities")["severities contract"]
+    assert finding.counts["new: field_0"] == finding.counts["rescued: Name"] == 1
+    assert (finding.counts["new: 80 more"], finding.counts["rescued: 1,882 more"]) == (80, 1882)
+    assert len(finding.description) < 3000 and len(str(finding.sql)) < 10_000
+
+
 def test_small_changes_are_no_drop(api: DemoApi, check: Check) -> None:
     api.remove("severities", api.rows("severities")[0]["id"])
     assert "severities volume" not in failing(check("severities"))

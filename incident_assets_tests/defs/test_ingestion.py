@@ -10,6 +10,7 @@ import pytest
 from incident_assets.build import build_definitions
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
+from incident_assets.sync import run
 from incident_assets_tests.conftest import (
     KEY,
     NAMES,
@@ -51,6 +52,22 @@ def test_an_empty_resource_reports_zero_rows(api: DemoApi, execute: Execute) -> 
     api.empty("workflows")
     event = materialised(execute())["workflows"]
     assert event["rows_listed"] == event["dagster/row_count"] == 0
+
+
+def test_a_resource_that_cannot_be_loaded_costs_the_others_no_materialisation(
+    api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MEMORY", "64MB")
+    too_long = {"name": "x" * 20_000_000}
+    api.change("incidents", api.rows("incidents")[0]["id"], severity=too_long)
+    result = execute()
+    assert not result.success
+    assert set(materialised(result)) == {*NAMES, "log", "published_copy"} - {"incidents"}
+    loaded = {x.asset_key.path[-1]: x.passed for x in result.get_asset_check_evaluations()}
+    assert [name for name, passed in loaded.items() if not passed and name in NAMES] == [
+        "incidents"
+    ]
+    assert count_rows() == {name: len(api.rows(name)) for name in NAMES} | {"incidents": 0}
 
 
 @pytest.mark.fault(

@@ -279,6 +279,21 @@ def test_a_database_of_the_program_of_before_is_synced(
     assert_same_as_shown(api)
 
 
+def test_an_instant_of_before_that_python_cannot_hold_is_rescued(
+    api: DemoApi, settings: Settings
+) -> None:
+    endless, late = api.rows("incidents")[:2]  # so old that no sync by changes lists them
+    for row, value in ((endless, "infinity"), (late, "9999-12-31T23:59:59-12:00")):
+        fields = {"updated_at": row["updated_at"], "last_activity_at": value}
+        api.change("incidents", row["id"], **fields)
+    run_sync(settings, ["incidents"], endpoints=AUGUST)
+    run_sync(settings, ["incidents"], changes=True)
+    for row, value in ((endless, "infinity"), (late, "9999-12-31T23:59:59-12:00")):
+        stored = read_table("incidents")[row["id"]]
+        assert stored["last_activity_at"] is None
+        assert json.loads(stored["_rescued"]) == {"last_activity_at": value}
+
+
 def test_readiness_says_which_version_answers(api: DemoApi) -> None:
     api.turn_to("before")
     result = run_command("incident_assets", "check")
