@@ -84,7 +84,16 @@ class WarehouseClient(DuckDbClient):
     def ensure_schema_exists(
         context: dg.OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Create the schema where it is missing."""
+        """Create the schema where it is missing.
+
+        Raises ValueError where it is called like the database: DuckDB could not tell them apart.
+        """
+        named = connection.execute("SELECT lower(current_database())").fetchone() or ("",)
+        if table_slice.schema.lower() == named[0]:
+            raise ValueError(
+                f"the asset's schema {table_slice.schema} is called like the database: give the "
+                "asset another key prefix, or the file another name (INCIDENT_DUCKDB_PATH)"
+            )
         DuckDbClient.ensure_schema_exists(context, _as_sql(table_slice), connection)
 
     @staticmethod

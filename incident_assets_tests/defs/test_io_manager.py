@@ -136,6 +136,17 @@ def test_a_table_is_replaced_with_its_columns_and_described(materialize: Materia
     assert columns == [("new", "int64"), ("text", "string")]
 
 
+def test_a_schema_that_is_called_like_the_database_is_refused_in_words(
+    materialize: Materialize,
+) -> None:
+    @dg.asset(key_prefix="Incidents")
+    def mine() -> pa.Table:
+        return pa.table({"i": [1]})
+
+    with pytest.raises(ValueError, match=r"Incidents is called like the database.*DUCKDB_PATH"):
+        materialize(mine)
+
+
 def test_without_a_prefix_the_schema_is_main_and_none_leaves_the_table(
     materialize: Materialize,
 ) -> None:
