@@ -114,13 +114,17 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
     """Run a job of the definitions in this process; keyword arguments go to the builder.
 
     `config` is the ingestion op's.
-    `sync_raw`, the default, is `sync_all` without the models, whose many steps cost seconds.
+    `sync_raw`, the default, is `sync_all` without the models, whose many steps cost seconds;
+    or it is what is given as `select`.
     """
 
     def run(
-        job: str = "sync_raw", config: Mapping[str, Any] | None = None, **overrides: Any
+        job: str = "sync_raw",
+        config: Mapping[str, Any] | None = None,
+        select: dg.AssetSelection | None = None,
+        **overrides: Any,
     ) -> dg.ExecuteInProcessResult:
-        everything = dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
+        everything = select or dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
         freshness = list_scheduled_checks(extend_table(overrides.get("endpoints", ())))
         sync_raw = dg.define_asset_job(
             "sync_raw", everything - dg.AssetSelection.checks(*freshness)

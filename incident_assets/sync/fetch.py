@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 5  # listings; most are one page, and more would hold more bodies at once
 WALKS_AT_ONCE = 8  # of one listing, where rows are asked for incident by incident
+SIGHT = 0.5  # seconds until a signal is seen at the latest
 GRACE = 3.0  # seconds that an interrupt waits for requests that cannot be cut off
 OF_INCIDENT = "incident_id"  # parameter and column
 GONE_STATUSES = (404, 410, 422)  # of an incident whose updates are asked for
@@ -273,8 +274,12 @@ def _take_pages(listing: Listing) -> Callable[[Any, Any], None]:
 
 def _await(walks: Iterable["Future[None]"]) -> None:
     """Wait until all are done, or one of them raises."""
-    for walk in wait(walks, return_when=FIRST_EXCEPTION).done:
-        walk.result()
+    going = set(walks)
+    while going:
+        # Time and again, since a signal that comes just before a wait is seen when the wait ends.
+        done, going = wait(going, SIGHT, FIRST_EXCEPTION)
+        for walk in done:
+            walk.result()
 
 
 def _iterate(resource: DltResource) -> None:
