@@ -104,8 +104,11 @@ def loaded(settings: Settings, synced_database: Path) -> Settings:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance with real storage that ends with the test."""
-    with dg.instance_for_test() as instance:
+    """A Dagster instance that ends with the test; its SQLite is in memory, which is faster.
+
+    It is on disk where processes share it: in tests of commands, kills and runs at once.
+    """
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
 
