@@ -139,7 +139,8 @@ class Settings:
         for path in (self.database, _resolve(self.database)):
             for ending in ("", ".wal", ".tmp", ".lock"):
                 yield DATABASE, _resolve(path.with_name(path.name + ending))
-        for ending in (".holder", ".work"):  # made anew, wherever a link of that name leads
+        # Made anew, wherever a link of that name leads.
+        for ending in (".holder", ".work", ".newest.json"):
             path = self.database.with_name(self.database.name + ending)
             yield DATABASE, _resolve(path.parent) / path.name
         for copy in (self.published_copy, self.previous_copy):

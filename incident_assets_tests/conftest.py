@@ -25,7 +25,7 @@ from incident_assets.defs.checks import list_scheduled_checks
 from incident_assets.demo.account import Account, generate_account
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
-from incident_assets.sync.log import Outcome
+from incident_assets.sync.log import Outcome, name_newest_rows
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
 from incident_assets.warehouse import held
@@ -99,6 +99,7 @@ def loaded(settings: Settings, synced_database: Path) -> Settings:
     """The settings of a database that has been synced with the bundled API."""
     settings.database.parent.mkdir(mode=0o700)
     shutil.copy(synced_database, settings.database)
+    shutil.copy(name_newest_rows(synced_database), name_newest_rows(settings.database))
     return settings
 
 
@@ -125,6 +126,7 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
         job: str = "sync_raw",
         config: Mapping[str, Any] | None = None,
         select: dg.AssetSelection | None = None,
+        tags: Mapping[str, str] | None = None,
         **overrides: Any,
     ) -> dg.ExecuteInProcessResult:
         everything = select or dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
@@ -138,6 +140,7 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
         return definitions.resolve_job_def(job).execute_in_process(
             run_config={"ops": {"sync": {"config": config}}} if config else None,
             instance=instance,
+            tags=dict(tags or {}),
             raise_on_error=False,
         )
 
@@ -204,7 +207,7 @@ def run_command(
 def publish(settings: Settings, keep_previous: bool = False) -> int:
     """Publish a database that nobody holds; return the bytes."""
     with held.hold_database(settings.database, "a test", "a test") as database:
-        return publish_database(settings, database, keep_previous)
+        return publish_database(settings, database, keep_previous).size
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """A small account whose figures can be worked out by hand; what they are is in the tests."""
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any
 
 from incident_assets.demo.account import Account, Item
 
-NOW = datetime(2026, 10, 20, tzinfo=UTC)
+NOW = date(2026, 10, 20)
 MINOR = {"id": "S1", "name": "Minor", "rank": 1, "description": ""}
 MAJOR = {"id": "S2", "name": "Major", "rank": 2, "description": ""}
 STATUSES = {

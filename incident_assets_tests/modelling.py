@@ -3,7 +3,7 @@
 Accounts and expected figures belong to the tests.
 """
 
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ from incident_assets.models.building import Built, build_model
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
 from incident_assets.warehouse.file import open_database
+from incident_assets.warehouse.versions import VERSION_TABLE
 from incident_assets_tests.conftest import read_rows
 
 
-def build_all(path: Path, now: datetime | None = None, **settings: str) -> dict[str, Built]:
-    """Build every model, in order; keyword arguments are settings."""
+def build_all(path: Path, today: date | None = None, **settings: str) -> dict[str, Built]:
+    """Build every model, in order, whatever has changed; keyword arguments are settings."""
     with open_database(path, 20, "a test") as connection:
+        # Tests write into tables in ways that no version shows.
+        connection.execute(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
         return {
-            name: build_model(connection, model, Settings(**settings), now)
+            name: build_model(connection, model, Settings(**settings), today)
             for name, model in read_models().items()
         }
 

@@ -25,7 +25,8 @@ class Check:
 
     `find` takes an open connection and a resource. `worst` is the most that a finding can be, and
     `blocking` whether an error stops what is built on the table. A check `on a schedule` is in no
-    sync: it notices that none came, so it reads the sync log alone.
+    sync: it notices that none came, so it reads the sync log alone. One that `repeats` finds the
+    same again until its table, or one that its table refers to, has changed, or the day (UTC) has.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Check:
     runs: Literal["after each load", "on a schedule"] = "after each load"
     worst: Severity = "warning"
     blocking: bool = False
+    repeats: bool = False
 
 
 CHECKS: tuple[Check, ...] = (
@@ -58,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
         find=check_integrity,
         worst="error",
         blocking=True,
+        repeats=True,
     ),
     Check(
         name="volume",
@@ -79,5 +82,6 @@ CHECKS: tuple[Check, ...] = (
         remedy="Nothing is lost. Add the column or value to its row (`api/endpoints.py`, or your "
         "own), and look at what your own queries make of it.",
         find=check_contract,
+        repeats=True,
     ),
 )

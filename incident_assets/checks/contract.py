@@ -32,7 +32,7 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     """Name what is new, gone, retyped or rescued, values never seen before, and paths that end."""
     if not has_loaded(connection, endpoint):
         return NEVER_LOADED
-    answered, ending = _read_answer(connection, endpoint)
+    answered, ending = read_answer(connection, endpoint)
     table = f"{RAW_SCHEMA}.{endpoint.name}"
     types = read_columns(connection, table)
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
@@ -114,9 +114,7 @@ def _find_new_values(
             yield f"new value of {path}: {_shorten(value)}", count, sql
 
 
-def _read_answer(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
-) -> tuple[Way, list[str]]:
+def read_answer(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[Way, list[str]]:
     """Return the version of the API that answered last, and what tells of a path at its end."""
     path, notice, before = None, None, []
     with suppress(duckdb.BinderException):  # a log without these columns, of an older program

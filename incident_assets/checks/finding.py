@@ -23,7 +23,8 @@ Severity = Literal["warning", "error"]
 class Finding:
     """The result of a check: counts, ids and SQL, never a name, a text or an address.
 
-    `sql` gives, for each thing that is wrong, a query that lists it.
+    `sql` gives, for each thing that is wrong, a query that lists it. `is_repeated` where nothing
+    that it depends on has changed since it was found.
     """
 
     passed: bool
@@ -32,6 +33,7 @@ class Finding:
     counts: Mapping[str, int | float] = field(default_factory=dict)
     samples: Mapping[str, list[str]] = field(default_factory=dict)
     sql: Mapping[str, str] = field(default_factory=dict)
+    is_repeated: bool = False
 
 
 NEVER_LOADED = Finding(False, "never loaded: select it in a sync once")

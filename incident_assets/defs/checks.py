@@ -15,12 +15,14 @@ import duckdb as engine
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.catalog import CHECKS
 from incident_assets.checks.finding import NEVER_LOADED, Finding
+from incident_assets.checks.repeating import find_again
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
 from incident_assets.settings import read_settings
+from incident_assets.sync.log import name_newest_rows, open_newest_rows
 from incident_assets.warehouse.file import DatabaseBusy
 
-PATIENCE = 0.2  # seconds for a database in use, where the published copy will do as well
+PATIENCE = 0.2  # seconds for a database in use, where the newest rows of its log will do as well
 SCHEDULED = {check.name for check in CHECKS if check.runs == "on a schedule"}
 
 
@@ -57,7 +59,7 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
         selected = {key.name for key in context.selected_asset_check_keys}
         with explain_errors(), _open(duckdb, selected) as connection:
             findings = {
-                check.name: check.find(connection, endpoint) if connection else NEVER_LOADED
+                check.name: find_again(connection, check, endpoint) if connection else NEVER_LOADED
                 for check in CHECKS
                 if check.name in selected
             }
@@ -68,7 +70,7 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
 
 @contextmanager
 def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBPyConnection | None]:
-    """Open the database (scheduled checks alone: its copy while a sync has it); None without."""
+    """Open the database, or None without; scheduled checks alone need its newest log rows only."""
     settings = duckdb.apply_to(read_settings())
     if not settings.database.exists():
         yield None
@@ -81,10 +83,9 @@ def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBP
         with duckdb.open_cursor(min(PATIENCE, settings.lock_timeout)) as connection:
             yield connection
     except DatabaseBusy:
-        if not settings.published_copy.exists():
+        if not name_newest_rows(settings.database).exists():
             raise
-        copy = str(settings.published_copy.absolute())
-        with engine.connect(copy, read_only=True) as connection:
+        with open_newest_rows(settings.database) as connection:
             yield connection
 
 
@@ -99,6 +100,8 @@ def _show_query(what: str, sql: str) -> str:
 def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
     """Return a finding as the result of the asset's check of that name."""
     metadata: dict[str, Any] = dict(finding.counts)
+    if finding.is_repeated:
+        metadata["unchanged"] = True
     if finding.samples:
         metadata["sample_ids"] = dict(finding.samples)
     if finding.sql:

@@ -89,6 +89,17 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
         is no database or cannot be opened, or the disk is full or fails in the block.
         """
         patience = self.apply_to(read_settings()).lock_timeout
+        with (
+            self.hold() as held,
+            held.session(patience) as cursor,
+            held.noting_others(patience),
+        ):
+            yield cursor
+
+    @contextmanager
+    def open_session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a cursor as `get_connection` does, to a step of ours that notes what it changes."""
+        patience = self.apply_to(read_settings()).lock_timeout
         with self.hold() as held, held.session(patience) as cursor:
             yield cursor
 
@@ -111,5 +122,9 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
         The lock is kept; the database is opened again when it is next needed.
         """
         patience = self.apply_to(read_settings()).lock_timeout
-        with self.hold() as held, held.released(patience) as path:
+        with (
+            self.hold() as held,
+            held.released(patience) as path,
+            held.noting_others(patience),
+        ):
             yield path

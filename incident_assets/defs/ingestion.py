@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import dagster as dg
+import duckdb as engine
 from dagster_dlt import DagsterDltResource
 from pydantic import Field
 
@@ -24,10 +25,15 @@ from incident_assets.defs.outcome import (
     report_loaded,
 )
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
+from incident_assets.models.catalog import read_models
+from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import open_sync
 from incident_assets.sync.stages import Sync
+from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.schemas import RAW_SCHEMA
+
+VERSION_TAG = "dagster/data_version"  # of an event that the run did not plan
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
@@ -75,6 +81,8 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         specs=[*build_raw_specs(endpoints), LOG_SPEC],
         check_specs=[build_loaded_spec(endpoint.name) for endpoint in endpoints],
         can_subset=True,
+        # First, also before models whose own tables are no part of the run, see `_load_needed`.
+        op_tags={"dagster/priority": "100"},
     )
     def sync(
         context: dg.AssetExecutionContext,
@@ -84,13 +92,15 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         duckdb: DuckDBResource,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         names = [x.name for x in endpoints if raw_key(x.name) in context.selected_asset_keys]
-        with explain_errors(), duckdb.get_connection() as connection:
+        with explain_errors(), duckdb.open_session() as connection:
             if not names:  # a check alone was asked for
                 yield from report_loaded(context, read_last_errors(connection))
                 return
+            settings = duckdb.apply_to(api.read_settings())
+            _load_needed(context, connection, settings, names, endpoints)
             with open_sync(
                 connection,
-                duckdb.apply_to(api.read_settings()),
+                settings,
                 names,
                 context.run.run_id,
                 changes=config.listing is ListingMode.changes,
@@ -105,7 +115,10 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         for name, outcome in outcomes.items():
             event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
             if outcome.outcome != "failed":
-                yield event._replace(metadata=_describe(event.metadata, outcome))
+                yield event._replace(
+                    metadata=_describe(event.metadata, outcome),
+                    data_version=dg.DataVersion(run.versions[name]),
+                )
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
         yield from report_loaded(context, errors)
         if LOG_KEY in context.selected_asset_keys:
@@ -116,6 +129,38 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
             raise dg.Failure(reasons, allow_retries=False)
 
     return sync
+
+
+def _load_needed(
+    context: dg.AssetExecutionContext,
+    connection: engine.DuckDBPyConnection,
+    settings: Settings,
+    names: Sequence[str],
+    endpoints: Sequence[Endpoint],
+) -> None:
+    """Load what this run does not ask for, but its models read, where it was never loaded.
+
+    So the live job works on a new database too. Of the reference group alone: it is small.
+    """
+    models = (x for x in read_models().values() if context.job_def.has_node_named(x.name))
+    read = {table for model in models for schema, table in model.tables if schema == RAW_SCHEMA}
+    needed = [
+        x.name
+        for x in endpoints
+        if x.group == "reference" and x.name in read.difference(names)
+        if not has_table(connection, f"{RAW_SCHEMA}.{x.name}")
+    ]
+    if not needed:
+        return
+    context.log.info("models of this run need what was never loaded: %s", ", ".join(needed))
+    run_id = context.run.run_id
+    with open_sync(connection, settings, needed, run_id, endpoints=endpoints) as first:
+        outcomes = first.run()
+    for outcome in outcomes:
+        if outcome.outcome != "failed":
+            key, metadata = raw_key(outcome.resource), _describe(None, outcome)
+            tags = {VERSION_TAG: first.versions[outcome.resource]}
+            context.log_event(dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def _load(

@@ -27,15 +27,10 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
     has a job that needs neither key nor network.
     """
     freshness = dg.AssetSelection.checks(*list_scheduled_checks(endpoints))
-    nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
     syncs = [
         dg.define_asset_job(
             name,
-            selection=(
-                dg.AssetSelection.groups(*groups).downstream()
-                | dg.AssetSelection.groups("operations")
-            )
-            - (freshness if name == NIGHTLY_JOB else freshness | nightly),
+            selection=_select(name) - freshness,
             config=_configure(listing="changes") if name == BY_CHANGES else None,
             description=f"Sync {' and '.join(groups)} resources and what is built on them."
             + (" By what changed; the nightly job sees the rest." if name == BY_CHANGES else ""),
@@ -58,6 +53,19 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
         "launchpad to refresh only those.",
     )
     return [*syncs, refresh, check]
+
+
+def _select(job: str) -> dg.AssetSelection:
+    """Return what a sync job brings: its groups, what is built on them, and the operations.
+
+    And the models that these models read, so that any order of first runs works.
+    """
+    brought = dg.AssetSelection.groups(*GROUPS[job]).downstream()
+    if job != NIGHTLY_JOB:
+        brought -= dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
+    models = dg.AssetSelection.groups("analytics")
+    needed = (brought & models).upstream() & models
+    return brought | needed | dg.AssetSelection.groups("operations")
 
 
 def _configure(**config: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ is in `incident_assets.models`.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -59,7 +59,7 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
         built, findings = None, {}
         with explain_errors(), duckdb.open_cursor() as connection:
             if missing := find_missing(connection, model):
-                context.log.warning("skipped, since nothing is there yet: %s", ", ".join(missing))
+                context.log.info("skipped, since nothing is there yet: %s", ", ".join(missing))
                 return
             settings = duckdb.apply_to(read_settings())
             if key in context.selected_asset_keys:
@@ -70,10 +70,15 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
             if built is None or built.grain.passed:
                 findings |= {x.name: x.find(connection, settings) for x in others}
         if built and built.grain.passed:
-            seconds = round(time.monotonic() - begun, 3)
-            metadata = _describe(model, built.nulls)
-            metadata |= {"dagster/row_count": built.rows, "seconds": seconds}
-            yield dg.MaterializeResult(key, metadata=metadata)
+            yield dg.MaterializeResult(
+                key,
+                metadata={
+                    "dagster/row_count": built.rows,
+                    "seconds": round(time.monotonic() - begun, 3),
+                    "unchanged": built.is_unchanged,
+                },
+                data_version=dg.DataVersion(built.version),
+            )
         selected = {check.name for check in context.selected_asset_check_keys}
         for name, finding in findings.items():
             # A build that was undone must not pass for one, whether or not its check was selected.
@@ -121,20 +126,19 @@ def _build_spec(model: Model) -> dg.AssetSpec:
         ),
         description="\n\n".join([*model.notes, f"```sql\n{model.sql}```"]),
         tags={"layer": "model"},
-        metadata=_describe(model, dict.fromkeys(model.grain, 0))
-        | {"column lineage": dg.MetadataValue.md(write_lineage(model))},
+        metadata=_describe(model) | {"column lineage": dg.MetadataValue.md(write_lineage(model))},
     )
 
 
-def _describe(model: Model, nulls: Mapping[str, int]) -> dict[str, Any]:
-    """Return the metadata of columns; those without a count of 0 may be NULL."""
+def _describe(model: Model) -> dict[str, Any]:
+    """Return the metadata of columns, said once, here, rather than at each build."""
     columns = [
         dg.TableColumn(
             column.name,
             column.type,
             column.description,
             dg.TableColumnConstraints(
-                nullable=nulls.get(column.name) != 0, unique=model.grain == (column.name,)
+                nullable=column.name not in model.grain, unique=model.grain == (column.name,)
             ),
         )
         for column in model.columns

@@ -26,8 +26,9 @@ def build_published_copy() -> dg.AssetsDefinition:
         kinds={"duckdb"},
         # It depends on the log alone, so that nothing skipped stops it, and comes last.
         op_tags={"dagster/priority": "-100"},
-        description="The whole database in a second file that is safe to keep open: each sync "
-        "replaces it at once, and who reads the old one keeps reading it until reconnecting. After "
+        description="The whole database in a second file that is safe to keep open: a sync that "
+        "changed anything replaces it at once, and who reads the old one keeps reading it until "
+        "reconnecting. New rows of the sync log alone replace it once an hour. After "
         "a full refresh that dropped rows, or a loss that was accepted, the copy of before stays "
         "beside it, so that it can be taken back.",
     )
@@ -37,13 +38,15 @@ def build_published_copy() -> dg.AssetsDefinition:
         with explain_errors(), duckdb.hold() as database:
             with database.cursor(settings.lock_timeout) as connection:
                 lost = has_lost_rows(connection, settings.published_copy)
-            size = publish_database(settings, database, keep_previous=lost)
+            copy = publish_database(settings, database, keep_previous=lost)
         return dg.MaterializeResult(
             metadata={
-                "bytes": size,
+                "bytes": copy.size,
+                "unchanged": copy.is_unchanged,
                 "seconds": round(time.monotonic() - begun, 3),
                 "previous_copy": settings.previous_copy.name if lost else "",
-            }
+            },
+            data_version=dg.DataVersion(copy.contents),
         )
 
     return published_copy

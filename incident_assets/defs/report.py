@@ -53,7 +53,9 @@ def build_report_asset() -> dg.AssetsDefinition:
         from incident_assets.report.build import Marts, build_report
         from incident_assets.report.page import may_replace
 
-        report = build_report(Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC))
+        report = build_report(
+            Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC).date()
+        )
         with explain_errors():
             path = duckdb.apply_to(read_settings()).report_page
             try:

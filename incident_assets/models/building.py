@@ -1,15 +1,17 @@
 """How a model's table is built and replaced: in one transaction, and never on a broken key.
 
-What a model is, is read in `catalog`. No Dagster here.
+One that would come out as it is, is left alone. What a model is, is read in `catalog`. No Dagster
+here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 
 import duckdb
 
+from incident_assets.api.categories import CATEGORIES
 from incident_assets.api.endpoints import LOADER_COLUMNS, find_endpoint
 from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
@@ -18,17 +20,24 @@ from incident_assets.settings import Settings
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.versions import (
+    note_version,
+    prepare_versions,
+    read_versions,
+    sign,
+)
 
 RAW_TABLE = re.compile(rf"(?<=FROM |JOIN )({RAW_SCHEMA}\.(\w+))(?: AS (\w+))?")
 
 
 @dataclass(frozen=True)
 class Built:
-    """A build's rows and, by column, how many are NULL; if the grain is broken, it was undone."""
+    """A model's rows and version, and whether it was built; with a broken grain, it was undone."""
 
     rows: int
-    nulls: Mapping[str, int]
+    version: str
     grain: Finding
+    is_unchanged: bool = False
 
 
 def find_missing(connection: duckdb.DuckDBPyConnection, model: Model) -> list[str]:
@@ -41,31 +50,54 @@ def build_model(
     connection: duckdb.DuckDBPyConnection,
     model: Model,
     settings: Settings,
-    now: datetime | None = None,
+    today: date | None = None,
 ) -> Built:
     """Replace a model's table by what its SQL gives, if the key is whole; all of it or nothing.
 
-    `now` is the time of the build. Raises SettingError if a setting that the model reads is wrong;
-    after any error, closing the connection undoes what was begun.
+    The table is left alone where neither the SQL, nor the settings or versions of tables that it
+    reads, are others than at its last build; `today` (UTC) is one of these settings. Raises
+    SettingError if a setting is wrong; after any error, closing the connection undoes what was
+    begun.
     """
     table = f"{MODEL_SCHEMA}.{model.name}"
-    relations = [name for schema, name in model.tables if schema == SETTING_SCHEMA]
-    register_settings(connection, settings, relations, now)
+    relations = sorted(name for schema, name in model.tables if schema == SETTING_SCHEMA)
+    register_settings(connection, settings, relations, today)
     define_categories(connection)
     connection.execute("SET TimeZone = 'UTC'")  # for times without a zone
+    sql = _narrow(connection, model.sql)
+    version = _find_version(connection, model, sql, relations)
+    if version is not None and read_versions(connection, [table])[table] == version:
+        found = f"unchanged since {_name_key(model)} was unique"
+        finding = Finding(True, found, "error", {"broken keys": 0}, is_repeated=True)
+        return Built(_count(connection, table), version, finding, is_unchanged=True)
     connection.begin()
+    prepare_versions(connection)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")
-    connection.execute(f"CREATE OR REPLACE TABLE {table} AS {_narrow(connection, model.sql)}")
-    counted = ", ".join(f'count(*) - count("{column.name}")' for column in model.columns)
-    query = f"SELECT count(*), {counted} FROM {table}"
-    rows, *nulls = connection.execute(query).fetchone() or (0,)
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS {sql}")
+    version = note_version(connection, table, version)
     grain = check_grain(connection, model)
+    rows = _count(connection, table)
     if grain.passed:
         connection.commit()
     else:
         connection.rollback()
-    names = [column.name for column in model.columns]
-    return Built(rows, dict(zip(names, nulls, strict=True)), grain)
+    return Built(rows, version, grain)
+
+
+def _find_version(
+    connection: duckdb.DuckDBPyConnection, model: Model, sql: str, relations: Iterable[str]
+) -> str | None:
+    """Return what stands for all that a build reads; None where that is unsure."""
+    tables = sorted(".".join(table) for table in model.tables if table[0] != SETTING_SCHEMA)
+    versions = read_versions(connection, tables)
+    if None in versions.values():
+        return None
+    settings = {name: connection.execute(f"FROM {name}").fetchall() for name in relations}
+    return sign(sql, model.grain, CATEGORIES, settings, versions, duckdb.__version__)
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
 def _narrow(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
@@ -96,9 +128,13 @@ def check_grain(connection: duckdb.DuckDBPyConnection, model: Model) -> Finding:
     count, samples = connection.execute(query).fetchone() or (0, None)
     return Finding(
         passed=not count,
-        description=f"({key}) is {'NULL or repeated' if count else 'unique'}",
+        description=f"{_name_key(model)} is {'NULL or repeated' if count else 'unique'}",
         severity="error",
         counts={"broken keys": count},
         samples={"broken keys": list(samples)} if samples else {},
         sql={"broken keys": sql},
     )
+
+
+def _name_key(model: Model) -> str:
+    return f"({', '.join(model.grain)})"

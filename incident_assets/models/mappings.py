@@ -7,7 +7,7 @@ environment variables there are is in `incident_assets.settings`.
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import duckdb
@@ -28,7 +28,7 @@ SETTINGS = {
     },
     "setting_status": {"status": pa.string(), "category": pa.string()},
     "setting_follow_up_sla": {"priority": pa.string(), "days": pa.float64()},
-    "setting_clock": {"now": pa.timestamp("us", "UTC")},
+    "setting_clock": {"today": pa.date32()},
 }
 
 
@@ -36,9 +36,9 @@ def register_settings(
     connection: duckdb.DuckDBPyConnection,
     settings: Settings,
     names: Iterable[str],
-    now: datetime | None = None,
+    today: date | None = None,
 ) -> None:
-    """Give the connection these relations (see `SETTINGS`); `now` is what the clock shows.
+    """Give the connection these relations (see `SETTINGS`); `today` is the calendar's day, UTC.
 
     Raises SettingError naming the variable if a mapping is none, or names what is unknown: of
     timestamps and statuses, whatever the account does not have, once it has any.
@@ -58,7 +58,7 @@ def register_settings(
             limits = _read_limits(settings)
             columns = {"priority": [*limits], "days": [*limits.values()]}
         else:
-            columns = {"now": [now or datetime.now(UTC)]}
+            columns = {"today": [today or datetime.now(UTC).date()]}
         schema = pa.schema(list(SETTINGS[name].items()))
         connection.register(name, pa.table(columns, schema=schema))
 

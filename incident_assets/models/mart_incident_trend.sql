@@ -56,5 +56,5 @@ FROM weeks AS w
 CROSS JOIN setting_clock AS c
 INNER JOIN incident_analytics.fct_incident AS i
     ON i.is_counted AND i.week BETWEEN w.week - 21 AND w.week
-WHERE w.week <= CAST(timezone('UTC', c.now) AS DATE)
+WHERE w.week <= c.today
 GROUP BY w.week

@@ -5,8 +5,8 @@
 -- Caveat: an incident of several months counts once, so these are no sums of mart_time_in_status.
 WITH period AS (
     SELECT
-        now,
-        CAST(date_trunc('month', timezone('UTC', now)) - INTERVAL 5 MONTH AS DATE) AS since
+        today,
+        CAST(date_trunc('month', today) - INTERVAL 5 MONTH AS DATE) AS since
     FROM setting_clock
 )
 
@@ -25,12 +25,12 @@ SELECT
                 / count(DISTINCT t.incident_id)
     END AS reopen_rate, -- Share of the incidents that was reopened, NULL for other categories
     min(p.since) AS since, -- First day of the six months (UTC)
-    max(p.now) AS as_of -- When this was built (UTC)
+    max(p.today) AS as_of -- Day on which the six months end (UTC)
 FROM incident_analytics.fct_status_transition AS t
 INNER JOIN incident_analytics.fct_incident AS i ON t.incident_id = i.incident_id
 CROSS JOIN period AS p
 WHERE
     i.is_counted
     AND t.category IS NOT NULL
-    AND t.month BETWEEN p.since AND CAST(timezone('UTC', p.now) AS DATE)
+    AND t.month BETWEEN p.since AND p.today
 GROUP BY t.category

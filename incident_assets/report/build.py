@@ -6,7 +6,7 @@ What the sections say is in `sections`; how the page is written, in `page`.
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date
 
 import pyarrow as pa
 
@@ -40,13 +40,12 @@ class Report:
     counts: Mapping[str, int]
 
 
-def build_report(marts: Marts, now: datetime) -> Report:
+def build_report(marts: Marts, today: date) -> Report:
     """Return the report on these marts, the same for the same input.
 
-    It is as of the moment that the follow-ups were aged, or of `now` if there are none.
+    It is as of the day (UTC) to which the follow-ups were aged, or of `today` if there are none.
     """
-    as_of = max(marts.ageing["as_of"].to_pylist(), default=now).astimezone(UTC)
-    today = as_of.date()
+    today = max(marts.ageing["as_of"].to_pylist(), default=today)
     weeks = numbers.list_weeks(marts.weekly, today)
     weekly = numbers.count_incidents(marts.weekly, weeks)
     trends = {m: numbers.follow_duration(marts.weekly, marts.trend, m, weeks) for m in METRICS}
@@ -66,7 +65,7 @@ def build_report(marts: Marts, now: datetime) -> Report:
     headlines = "\n".join(f"- **{tile.value}** {tile.label} ({tile.note})" for tile in tiles)
     return Report(
         write_page(
-            f"As of {say_day(today)}, {as_of:%H:%M} UTC.",
+            f"As of {say_day(today)}, 00:00 UTC.",
             period,
             tiles,
             [(section, plots) for section, (plots, _) in zip(shown, drawn, strict=True)],

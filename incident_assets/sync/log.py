@@ -3,7 +3,9 @@
 What happened is decided elsewhere; this is how it is written down.
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,11 @@ from typing import Any, Literal
 import duckdb
 
 from incident_assets.api.failures import Failure
+from incident_assets.warehouse.file import quote_path, read_first_line
+from incident_assets.warehouse.private import replace_file
 from incident_assets.warehouse.schemas import LOG_SCHEMA
+
+logger = logging.getLogger(__name__)
 
 LOG_TABLE = f"{LOG_SCHEMA}.log"
 LOG_COLUMNS = {
@@ -131,3 +137,41 @@ def write_log(
         f"INSERT INTO {LOG_TABLE} ({names}) VALUES ({marks})",
         [list(map((run | outcome.log()).get, LOG_COLUMNS)) for outcome in outcomes],
     )
+
+
+def write_newest_rows(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Write each resource's newest row of each outcome into a small file beside the database.
+
+    It tells how fresh the tables are while a sync has the database.
+    """
+
+    def write(fresh: Path) -> None:
+        place = str(fresh.absolute()).replace("'", "''")
+        connection.execute(
+            f"COPY (SELECT * FROM {LOG_TABLE} QUALIFY row_number() OVER "
+            "(PARTITION BY resource, outcome ORDER BY rowid DESC) = 1) "
+            f"TO '{place}' (FORMAT json, ARRAY false)"
+        )
+
+    try:
+        replace_file(name_newest_rows(database), write)
+    except (OSError, duckdb.Error) as error:  # what was loaded stays loaded
+        logger.warning("%s was not written: %s", name_newest_rows(database), read_first_line(error))
+
+
+@contextmanager
+def open_newest_rows(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a connection that knows nothing but these rows, as the sync log."""
+    kinds = ", ".join(f"{name}: '{kind}'" for name, kind in LOG_COLUMNS.items())
+    source = quote_path(name_newest_rows(database).absolute())
+    with duckdb.connect() as connection:
+        prepare_log(connection)
+        connection.execute(
+            f"INSERT INTO {LOG_TABLE} BY NAME FROM read_json({source}, columns = {{{kinds}}})"
+        )
+        yield connection
+
+
+def name_newest_rows(database: Path) -> Path:
+    """Return the file that holds the newest rows of a database's log."""
+    return database.with_name(f"{database.name}.newest.json")

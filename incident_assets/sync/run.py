@@ -44,6 +44,7 @@ from incident_assets.warehouse.merging import (
     read_columns,
 )
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
+from incident_assets.warehouse.versions import prepare_versions
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def open_sync(
     connection.execute(f"SET memory_limit = '{MEMORY}'")
     connection.execute("SET TimeZone = 'UTC'")  # in others Python cannot hold every instant
     prepare_log(connection)
+    prepare_versions(connection)
     prepare_account(connection)
     identity = read_identity(settings, key, ATTEMPTS)
     account = find_account(connection, settings, identity)
@@ -113,7 +115,7 @@ def open_sync(
             with raise_interrupts():
                 yield Sync(
                     *(run_id, settings, account, started, connection, plan, fetcher),
-                    *(pipeline, folder, []),
+                    *(pipeline, folder),
                 )
 
 
@@ -184,6 +186,4 @@ def run_sync(
         open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
         open_sync(connection, settings, names, run_id, *options) as sync,
     ):
-        sync.fetch()
-        sync.load(lambda source: [sync.pipeline.run(source, loader_file_format="parquet")])
-        return sync.conclude()
+        return sync.run()

@@ -5,7 +5,7 @@ What each does is in the module of its name; how a sync is set up, and cleaned u
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from incident_assets.sync.account import Account, recognise_rows
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.load import build_source, find_table
-from incident_assets.sync.log import Kind, Outcome, write_log
+from incident_assets.sync.log import Kind, Outcome, write_log, write_newest_rows
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.file import read_first_line
@@ -31,6 +31,7 @@ from incident_assets.warehouse.merging import (
     swap_tables,
 )
 from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.versions import doubt_versions, note_version, read_versions
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,10 @@ LOAD_WORKERS = 4  # more would only hold more in memory at once
 
 @dataclass(frozen=True)
 class Sync:
-    """A sync that is set up: `fetch`, `load` with the pipeline, then `conclude`."""
+    """A sync that is set up: `fetch`, `load` with the pipeline, then `conclude`.
+
+    After that, `versions` are those of its tables, by resource.
+    """
 
     run_id: str
     settings: Settings
@@ -51,7 +55,14 @@ class Sync:
     fetcher: Fetcher
     pipeline: dlt.Pipeline
     folder: Path
-    landings: list[Landing]
+    landings: list[Landing] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> list[Outcome]:
+        """Go through all stages, without Dagster, and return what happened to each resource."""
+        self.fetch()
+        self.load(lambda source: [self.pipeline.run(source, loader_file_format="parquet")])
+        return self.conclude()
 
     def fetch(self) -> None:
         """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""
@@ -68,6 +79,10 @@ class Sync:
         workers = LOAD_WORKERS
         while landings := self.plan.decide():
             self.landings[:] = landings
+            if not self.plan.refreshes:
+                # dlt commits by itself; a crash between must not pass for nothing changed.
+                written = [name_table(x.endpoint.name) for x in landings if x.rows]
+                doubt_versions(self.connection, written)
             try:
                 with dlt.config.values({"load.workers": workers}):
                     return list(run(build_source(landings, self.plan.state, self.folder)))
@@ -102,10 +117,21 @@ class Sync:
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
         load_id = self._find_load_id()
         outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
+        self._note_versions(outcomes)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self.connection.commit()
+        write_newest_rows(self.connection, self.settings.database)
         self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
+
+    def _note_versions(self, outcomes: Iterable[Outcome]) -> None:
+        """Give each table a new version that was changed, or of which nobody knows."""
+        by_table = {name_table(outcome.resource): outcome for outcome in outcomes}
+        for table, version in read_versions(self.connection, by_table).items():
+            outcome = by_table[table]
+            if version is None or outcome.changed or outcome.deleted:
+                version = note_version(self.connection, table)
+            self.versions[outcome.resource] = version
 
     def _compact(self, endpoints: Sequence[Endpoint]) -> None:
         self.connection.begin()
@@ -118,7 +144,7 @@ class Sync:
             self.connection.commit()
 
     def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
-        table, verdict = f"{RAW_SCHEMA}.{listing.name}", self.plan.verdicts[listing.name]
+        table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
         if listing.is_whole:
             changed = stamp_load(self.connection, table, load_id)
@@ -155,6 +181,11 @@ class Sync:
         trace = self.pipeline.last_trace
         loaded = trace.last_load_info if trace else None
         return loaded.loads_ids[-1] if loaded and loaded.loads_ids else ""
+
+
+def name_table(resource: str) -> str:
+    """Return the raw table of a resource."""
+    return f"{RAW_SCHEMA}.{resource}"
 
 
 def _name_outcome(listing: Listing, verdict: Verdict) -> Kind:

@@ -16,6 +16,7 @@ from incident_assets.warehouse.file import (
     explain_storage_failures,
     lock_database,
 )
+from incident_assets.warehouse.versions import note_others
 
 # One for all that a process does in a run, by path and run: resources are there more than once.
 _HELD: dict[tuple[Path, str], "HeldDatabase"] = {}
@@ -71,6 +72,23 @@ class HeldDatabase:
                     for name, value in before - _read_settings(cursor):
                         with suppress(duckdb.Error):  # some follow from others
                             cursor.execute(f"SET GLOBAL {name} = '{value}'")
+
+    @contextmanager
+    def noting_others(self, timeout: float) -> Iterator[None]:
+        """Note it where the block, which is no step of ours, has written into the file."""
+        before = self._stamp()
+        try:
+            yield
+        finally:
+            if self._stamp() != before:
+                with suppress(duckdb.FatalException), self.cursor(timeout) as cursor:
+                    note_others(cursor)
+
+    def _stamp(self) -> list[tuple[int, int]]:
+        # Every commit writes into one of them.
+        files = (self.path, self.path.with_name(f"{self.path.name}.wal"))
+        seen = [path.stat() for path in files if path.exists()]
+        return [(found.st_mtime_ns, found.st_size) for found in seen]
 
     @contextmanager
     def released(self, timeout: float) -> Iterator[Path]:

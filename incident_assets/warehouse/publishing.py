@@ -1,12 +1,15 @@
 """A copy of the database that is safe to keep open: made whole, then put in place at once.
 
-Readers of the copy never meet a writer: the file they opened is never written again. Nothing is
-replaced that is not an earlier copy of this database.
+Readers of the copy never meet a writer: the file they opened is never written again, and it stays
+the newest for as long as it is true. Nothing is replaced that is not an earlier copy of this
+database.
 """
 
 import os
 import shutil
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +20,34 @@ from incident_assets.warehouse.file import DatabaseError, read_first_line
 from incident_assets.warehouse.held import HeldDatabase
 from incident_assets.warehouse.private import keep_file, replace_file
 from incident_assets.warehouse.schemas import LOG_SCHEMA
+from incident_assets.warehouse.versions import sign_contents
 
 # Who a database is, said in itself and so in its copies: DuckDB has no comments on schemas.
 ID_TABLE = f"{LOG_SCHEMA}.database_id"
+CONTENTS_TABLE = f"{LOG_SCHEMA}.contents"  # what stands for all that a copy holds but the log
+LONGEST = 3600.0  # seconds after which a copy is replaced for newer rows of the log alone
 # What a copy of the program before has instead: its newest row of the log is one of ours.
 LOGGED = f"SELECT run_id, resource, epoch_us(finished_at) AS ended FROM {LOG_SCHEMA}.log"
 
 
+@dataclass(frozen=True)
+class Copy:
+    """The published copy: its bytes, what stands for its contents, and whether it was there."""
+
+    size: int
+    contents: str
+    is_unchanged: bool
+
+
 def publish_database(
     settings: Settings, database: HeldDatabase, keep_previous: bool = False
-) -> int:
-    """Copy the database to `settings.published_copy` and return the bytes copied.
+) -> Copy:
+    """Copy the database to `settings.published_copy`, where that holds anything else.
 
-    Whoever opens the copy sees all of the old or all of the new one; it is for reading only. With
-    `keep_previous`, the copy of before stays as `settings.previous_copy`. Raises DatabaseBusy, and
-    DatabaseError where the copy cannot be written or something else is in its place: then what was
-    there stays.
+    New rows of the log alone are copied once an hour. Whoever opens the copy sees all of the old or
+    all of the new one; it is for reading only. With `keep_previous`, the copy of before stays as
+    `settings.previous_copy`. Raises DatabaseBusy, and DatabaseError where the copy cannot be
+    written or something else is in its place: then what was there stays.
     """
     path, previous = settings.database, settings.previous_copy
     target = Path(os.path.realpath(settings.published_copy))
@@ -40,6 +55,12 @@ def publish_database(
         _identify(connection)
         for place in (target, previous) if keep_previous else (target,):
             _refuse_another(connection, place)
+        contents = sign_contents(connection)
+        if not keep_previous and _is_current(target, contents):
+            return Copy(target.stat().st_size, contents, is_unchanged=True)
+        connection.execute(
+            f"CREATE OR REPLACE TABLE {CONTENTS_TABLE} AS SELECT ? AS sign", [contents]
+        )
         connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
@@ -53,12 +74,21 @@ def publish_database(
     with database.released(settings.lock_timeout):
         try:
             # Read-only, or a curious writer would leave a log beside it that fits no later copy.
-            return replace_file(target, copy, mode=0o400)
+            size = replace_file(target, copy, mode=0o400)
         except OSError as error:
             raise DatabaseError(
                 f"cannot publish to {target} (INCIDENT_PUBLISHED_PATH): {read_first_line(error)}. "
                 "Make room or choose another path, then run again; the copy of before is kept"
             ) from None
+    return Copy(size, contents, is_unchanged=False)
+
+
+def _is_current(place: Path, contents: str) -> bool:
+    """Whether a copy of this database holds these contents, and is not an hour old."""
+    if not _holds_something(place) or not 0 <= time.time() - place.stat().st_mtime < LONGEST:
+        return False
+    with duckdb.connect(str(place.absolute()), read_only=True) as copy:
+        return _read_row(copy, f"SELECT sign FROM {CONTENTS_TABLE}") == (contents,)
 
 
 def _identify(connection: duckdb.DuckDBPyConnection) -> None:

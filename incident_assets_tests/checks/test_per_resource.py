@@ -25,7 +25,7 @@ from incident_assets.models.catalog import read_models
 from incident_assets.models.mapped import MODEL_CHECKS
 from incident_assets.settings import Settings
 from incident_assets.sync.stages import Sync
-from incident_assets_tests.conftest import NAMES, hold_database, publish
+from incident_assets_tests.conftest import NAMES, hold_database
 from incident_assets_tests.report.reading import Page
 
 DATABASE = "data/incidents.duckdb"
@@ -170,7 +170,6 @@ def test_freshness_believes_no_clock_that_was_ahead(check: Check) -> None:
 def test_freshness_does_not_wait_for_a_sync_that_keeps_the_database(
     loaded: Settings, run_job: Callable[..., Results]
 ) -> None:
-    publish(loaded)
     with hold_database(loaded.database.absolute()):
         results = run_job("check_freshness")
     assert [name for name, result in results.items() if result.passed] == list(results) != []

@@ -39,7 +39,7 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DemoApi,
     with DemoApi(account, key=KEY) as api, pytest.MonkeyPatch.context() as patched:
         patched.setenv("INCIDENT_API_KEY", KEY)
         run_sync(Settings(api.url, str(path)), NAMES)
-        build_all(path, datetime.now(UTC), follow_up_sla="Urgent=7,Low=60")
+        build_all(path, datetime.now(UTC).date(), follow_up_sla="Urgent=7,Low=60")
         yield api, path
 
 
@@ -135,14 +135,14 @@ def sum_up(durations: list[dict[str, float]]) -> dict[str, Any]:
     return cells
 
 
-def compute_trend(api: DemoApi, now: datetime) -> Mart:
+def compute_trend(api: DemoApi, today: date) -> Mart:
     updates, days, mart = sort_updates(api), timedelta(days=1), Mart()
     rows = [
         (find_week(row), measure(row, updates[row["id"]]))
         for row in filter(is_counted, api.rows("incidents"))
     ]
     week = min(began for began, _ in rows)
-    while week <= now.date():
+    while week <= today:
         near = [found for began, found in rows if week - 28 * days < began <= week]
         alone = sum_up([found for began, found in rows if began == week])
         if near:
@@ -153,11 +153,11 @@ def compute_trend(api: DemoApi, now: datetime) -> Mart:
     return mart
 
 
-def compute_time_in_status(api: DemoApi, now: datetime | None = None) -> Mart:
+def compute_time_in_status(api: DemoApi, today: date | None = None) -> Mart:
     """Return the mart by month or, given the present, that of its last six months."""
     updates, groups = sort_updates(api), defaultdict(list)
-    count = now.year * 12 + now.month - 6 if now else 0
-    since = date(count // 12, count % 12 + 1, 1) if now else None
+    count = today.year * 12 + today.month - 6 if today else 0
+    since = date(count // 12, count % 12 + 1, 1) if today else None
     for incident in filter(is_counted, api.rows("incidents")):
         rows = updates[incident["id"]]
         for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -168,10 +168,10 @@ def compute_time_in_status(api: DemoApi, now: datetime | None = None) -> Mart:
             then = following and following["new_incident_status"]["category"]
             seconds = left and (left - begun).total_seconds()
             period = {"month": month}
-            if now and since:
-                if not since <= month <= now.date():
+            if today and since:
+                if not since <= month <= today:
                     continue
-                period = {"since": since, "as_of": now}
+                period = {"since": since, "as_of": today}
             groups[category, *period.items()].append((incident["id"], seconds, then))
     mart: Mart = {}
     for (category, *period), stays in groups.items():
@@ -180,7 +180,7 @@ def compute_time_in_status(api: DemoApi, now: datetime | None = None) -> Mart:
         can = category in ("closed", "learning")
         reopened = {stay[0] for stay in stays if can and stay[2] == "live"}
         mean, middle, p90 = describe(seconds)
-        mart[(category,) if now else (period[0][1], category)] = {
+        mart[(category,) if today else (period[0][1], category)] = {
             **dict(period),
             "category": category,
             "stays": len(seconds),
@@ -217,16 +217,21 @@ def compute_load(api: DemoApi) -> Mart:
     return mart
 
 
-def compute_ageing(api: DemoApi, now: datetime) -> Mart:
+def compute_ageing(api: DemoApi, today: date) -> Mart:
     counted = {row["id"] for row in filter(is_counted, api.rows("incidents"))}
     groups, ranks = defaultdict(list), {}
     for row in api.rows("follow_ups"):
         if row["incident_id"] not in counted or row["status"] in ("deleted", "not_doing"):
             continue
-        end = read_instant(row.get("completed_at")) if row["status"] == "completed" else now
+        end, created = (
+            read_instant(row.get("completed_at")),
+            datetime.fromisoformat(row["created_at"]),
+        )
+        if row["status"] != "completed":
+            end = max(datetime(today.year, today.month, today.day, tzinfo=UTC), created)
         if end is None:
             continue
-        age = (end - datetime.fromisoformat(row["created_at"])).total_seconds()
+        age = (end - created).total_seconds()
         days = age // 86_400
         bucket = BUCKETS[(days > 7) + (days > 30) + (days > 90)]
         priority = row.get("priority", {"name": "No priority", "rank": None})
@@ -252,7 +257,7 @@ def compute_ageing(api: DemoApi, now: datetime) -> Mart:
             "sla_days": limit,
             "open_over_sla": sum(age > late for age in left),
             "completed_over_sla": sum(age > late for age in done),
-            "as_of": now,
+            "as_of": today,
         }
     return mart
 
@@ -262,14 +267,14 @@ def test_every_mart_agrees_with_a_computation_that_never_saw_the_database(
 ) -> None:
     api, path = bundled
     ageing = read_model("mart_follow_up_ageing", path)
-    now = next(iter(ageing.values()))["as_of"]
+    today = next(iter(ageing.values()))["as_of"]
     marts = {
         "mart_incident_weekly": compute_weekly(api),
-        "mart_incident_trend": compute_trend(api, now),
+        "mart_incident_trend": compute_trend(api, today),
         "mart_time_in_status": compute_time_in_status(api),
-        "mart_time_in_status_recent": compute_time_in_status(api, now),
+        "mart_time_in_status_recent": compute_time_in_status(api, today),
         "mart_responder_load": compute_load(api),
-        "mart_follow_up_ageing": compute_ageing(api, now),
+        "mart_follow_up_ageing": compute_ageing(api, today),
     }
     for name, expected in marts.items():
         found = read_model(name, path)

@@ -6,7 +6,7 @@ They are worked out from made-up incidents here, so that a test knows the true f
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 from incident_assets.report.build import Marts
 from incident_assets.report.numbers import find_week
 
-AS_OF = datetime(2026, 8, 12, 9, 30, tzinfo=UTC)
+AS_OF = date(2026, 8, 12)
 METRICS = {"mttd": 9, "mtta": 6, "mttm": 70, "mttr": 150}  # minutes, median of the least severe
 SEVERITIES = ["Minor", "Moderate", "Major", "Critical"]
 HOSTILE = [
@@ -59,7 +59,7 @@ SCHEMAS = {
         "reopened": COUNT,
         "reopen_rate": AMOUNT,
         "since": pa.date32(),
-        "as_of": pa.timestamp("us", "UTC"),
+        "as_of": pa.date32(),
     },
     "load": {
         "week": pa.date32(),
@@ -80,7 +80,7 @@ SCHEMAS = {
         "sla_days": AMOUNT,
         "open_over_sla": COUNT,
         "completed_over_sla": COUNT,
-        "as_of": pa.timestamp("us", "UTC"),
+        "as_of": pa.date32(),
     },
     "moments": {
         "moment": TEXT,
@@ -107,7 +107,7 @@ def make_busy_marts(
 ) -> Marts:
     """Return eighteen months of an account; `names` replace those of all things named."""
     chance = random.Random(seed)
-    first = find_week(AS_OF.date()) - timedelta(weeks=77)
+    first = find_week(AS_OF) - timedelta(weeks=77)
     weeks = [first + timedelta(weeks=n) for n in range(78)]
     given = names or []
     severities = (given + SEVERITIES)[:4] if names else SEVERITIES
@@ -163,7 +163,7 @@ def _draw_duration(chance: random.Random, minutes: float) -> float:
 def _live_week(
     chance: random.Random, week: date, severities: list[str], rate: float
 ) -> "Iterator[tuple[dict[str, Any], Durations]]":
-    age = (AS_OF.date() - week).days / 546
+    age = (AS_OF - week).days / 546
     if week.isocalendar().week in (52, 1):
         rate /= 4
     if age < 0.02:
@@ -181,7 +181,7 @@ def _live_week(
             values = [_draw_duration(chance, faster) for _ in range(incidents)]
             durations[metric] = [-60.0 if chance.random() < 0.01 else v for v in values]
         yield row, durations
-    if chance.random() < 0.2 or week > AS_OF.date() - timedelta(weeks=2):
+    if chance.random() < 0.2 or week > AS_OF - timedelta(weeks=2):
         row = {"week": week, "severity_id": "", "severity": "None yet", "severity_rank": None}
         row["incidents"] = 1
         yield row, {m: [] for m in METRICS}

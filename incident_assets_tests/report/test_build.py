@@ -88,7 +88,7 @@ def test_without_data_it_says_so() -> None:
     assert "svg" not in page.tags and "table" not in page.tags
     assert "There are no open follow-ups." in page.texts
     assert "There were no incidents in the last 18 months." in report.markdown
-    assert "As of 12 August 2026, 09:30 UTC." in page.texts
+    assert "As of 12 August 2026, 00:00 UTC." in page.texts
     assert set(report.counts.values()) == {0}
 
 
@@ -142,13 +142,13 @@ def test_the_load_is_of_this_week_and_the_twelve_before() -> None:
         {"week": w, "user_id": "U", "incidents": 2**n, "lead_assignments": 1, "minutes_total": 1.0}
         for n, w in enumerate(weeks)
     ]
-    (load,) = sum_load(make_marts(load=rows).load, AS_OF.date())
+    (load,) = sum_load(make_marts(load=rows).load, AS_OF)
     assert (load.incidents, load.leads) == (2**14 - 2, 13)  # all but the first and the last two
 
 
 def test_at_most_seventy_eight_weeks_are_shown_and_the_last_is_this_one() -> None:
     rows = [{"week": date(2026, 8, 17) - timedelta(weeks=n)} for n in range(90)]
-    weeks = list_weeks(make_marts(weekly=rows).weekly, AS_OF.date())
+    weeks = list_weeks(make_marts(weekly=rows).weekly, AS_OF)
     assert (weeks[0], weeks[-1], len(weeks)) == (date(2025, 2, 17), date(2026, 8, 10), 78)
 
 
@@ -167,7 +167,7 @@ def test_weeks_without_incidents_count_as_nothing() -> None:
     marts, end = make_busy_marts(), date(2026, 7, 1)
     rows = [[r for r in t.to_pylist() if r["week"] < end] for t in (marts.weekly, marts.trend)]
     weekly, trend = make_marts(weekly=rows[0]).weekly, make_marts(trend=rows[1]).trend
-    weeks = list_weeks(weekly, AS_OF.date())
+    weeks = list_weeks(weekly, AS_OF)
     assert weeks[-1] == date(2026, 8, 10)
     assert all(counts[-6:] == [0] * 6 for counts in count_incidents(weekly, weeks).counts)
     followed = follow_duration(weekly, trend, "mttr", weeks)
@@ -187,7 +187,7 @@ def test_durations_are_those_of_the_marts(busy: Report) -> None:
 
 def test_severities_come_worst_first_and_those_without_a_rank_last() -> None:
     weekly = make_busy_marts().weekly
-    counted = count_incidents(weekly, list_weeks(weekly, AS_OF.date()))
+    counted = count_incidents(weekly, list_weeks(weekly, AS_OF))
     assert counted.severities == ["Critical", "Major", "Moderate", "Minor", "None yet"]
     assert counted.ranked == 4
     assert sum(map(sum, counted.counts)) == sum(weekly["incidents"].to_pylist())

@@ -115,6 +115,7 @@ def test_the_copy_is_for_reading_by_its_owner_and_has_no_log(
     assert {path.name for path in Path("data").iterdir()} == {
         "incidents.duckdb",
         "incidents.duckdb.lock",
+        "incidents.duckdb.newest.json",
         "incidents.published.duckdb",
     }
     assert read_database(COPY) == read_database()

@@ -1,0 +1,120 @@
+"""Versions of tables: what has changed since somebody looked, so that the rest need not be redone.
+
+A version is noted in the transaction that changes a table, with what the table looked like then. It
+is unsure (None) where a load was begun and not concluded, where nothing was noted, and where the
+table looks otherwise than noted, since another program wrote it; whoever asks takes that for a
+change. What depends on which tables is decided by those who build on them.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from uuid import uuid4
+
+import duckdb
+
+from incident_assets.warehouse.merging import read_columns
+from incident_assets.warehouse.schemas import LOG_SCHEMA
+
+VERSION_TABLE = f"{LOG_SCHEMA}.table_version"
+OTHERS = "others"  # in place of a table: all that steps write which are not ours
+
+
+def prepare_versions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the table of versions where it is missing."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name VARCHAR, version VARCHAR, look VARCHAR)"
+    )
+
+
+def read_versions(
+    connection: duckdb.DuckDBPyConnection, tables: Iterable[str]
+) -> dict[str, str | None]:
+    """Return the versions of these tables (`schema.table`), None for one that is unsure."""
+    try:
+        noted = {
+            name: (version, look)
+            for name, version, look in connection.execute(f"FROM {VERSION_TABLE}").fetchall()
+        }
+    except duckdb.CatalogException:  # a database of the program before
+        noted = {}
+    versions: dict[str, str | None] = {}
+    for table in tables:
+        version, look = noted.get(table, (None, None))
+        is_sure = look is not None and (look == OTHERS or look == _look_at(connection, table))
+        versions[table] = version if is_sure else None
+    return versions
+
+
+def note_version(
+    connection: duckdb.DuckDBPyConnection, table: str, version: str | None = None
+) -> str:
+    """Note a version of a table as it is now, a new one where none is given, and return it.
+
+    Part of the caller's transaction.
+    """
+    version = version or uuid4().hex
+    _write(connection, table, version, _look_at(connection, table))
+    return version
+
+
+def note_others(connection: duckdb.DuckDBPyConnection) -> None:
+    """Note that a step that is not ours has written something, whatever it was."""
+    prepare_versions(connection)
+    _write(connection, OTHERS, uuid4().hex, OTHERS)
+
+
+def doubt_versions(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
+    """Make the versions of tables unsure until one is noted again; committed at once."""
+    for table in tables:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET look = NULL WHERE name = ?", [table])
+
+
+def sign_contents(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return a text that is another one as soon as anything but rows of the log has changed.
+
+    Of tables that have no version, such as a user's own, it is the number of rows that counts.
+    """
+    prepare_versions(connection)
+    names = [name for (name,) in connection.execute(f"SELECT name FROM {VERSION_TABLE}").fetchall()]
+    versions = read_versions(connection, names)
+    unsure = uuid4().hex  # never what it was
+    others = connection.execute(
+        "SELECT schema_name || '.' || table_name, estimated_size, column_count "
+        "FROM duckdb_tables() WHERE NOT temporary AND NOT starts_with(table_name, '_dlt') "
+        "AND schema_name <> ? AND NOT ends_with(schema_name, '_staging') "
+        "UNION ALL SELECT schema_name || '.' || view_name, 0, hash(sql) FROM duckdb_views() "
+        "WHERE NOT internal AND NOT temporary ORDER BY ALL",
+        [LOG_SCHEMA],
+    ).fetchall()
+    signed = [sorted((n, v or unsure) for n, v in versions.items())]
+    return sign(signed, [row for row in others if row[0] not in versions])
+
+
+def sign(*parts: object) -> str:
+    """Return a text that stands for these parts, as Python writes them."""
+    return sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _look_at(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    """Return what can be seen of a table at a glance; None where it is not there."""
+    columns = read_columns(connection, table)
+    if not columns:
+        return None
+    seen = ["count(*)"]
+    seen += ["count(_deleted_at)"] * ("_deleted_at" in columns)
+    seen += ["max(_dlt_load_id)"] * ("_dlt_load_id" in columns)
+    row = connection.execute(f"SELECT {', '.join(seen)} FROM {table}").fetchone()
+    return f"{row} {sign(columns)}"
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, table: str, version: str, look: str | None
+) -> None:
+    # Rows are updated where they stand: DuckDB gives the room of deleted ones back late.
+    values = {"name": table, "version": version, "look": look}
+    there = connection.execute(
+        f"UPDATE {VERSION_TABLE} SET version = $version, look = $look WHERE name = $name", values
+    ).fetchone()
+    if not (there and there[0]):
+        connection.execute(f"INSERT INTO {VERSION_TABLE} VALUES ($name, $version, $look)", values)
