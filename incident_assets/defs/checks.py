@@ -100,7 +100,8 @@ def _show_query(what: str, sql: str) -> str:
 def report_finding(name: str, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
     """Return a finding as the result of the asset's check of that name."""
     metadata: dict[str, Any] = dict(finding.counts)
-    if finding.is_repeated:
+    if finding.is_repeated:  # the zeros were said before
+        metadata = {name: count for name, count in finding.counts.items() if count}
         metadata["unchanged"] = True
     if finding.samples:
         metadata["sample_ids"] = dict(finding.samples)

@@ -9,31 +9,26 @@ from enum import Enum
 from typing import Any
 
 import dagster as dg
-import duckdb as engine
 from dagster_dlt import DagsterDltResource
 from pydantic import Field
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
+from incident_assets.defs.needs import build_needed_models, load_needed_tables
 from incident_assets.defs.outcome import (
     LOG_KEY,
     OUTCOME_CHECK,
     build_loaded_spec,
     describe_failures,
+    describe_outcome,
     read_last_errors,
     report_loaded,
 )
 from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
-from incident_assets.models.catalog import read_models
-from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import open_sync
 from incident_assets.sync.stages import Sync
-from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import RAW_SCHEMA
-
-VERSION_TAG = "dagster/data_version"  # of an event that the run did not plan
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
@@ -81,8 +76,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         specs=[*build_raw_specs(endpoints), LOG_SPEC],
         check_specs=[build_loaded_spec(endpoint.name) for endpoint in endpoints],
         can_subset=True,
-        # First, also before models whose own tables are no part of the run, see `_load_needed`.
-        op_tags={"dagster/priority": "100"},
     )
     def sync(
         context: dg.AssetExecutionContext,
@@ -97,7 +90,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 yield from report_loaded(context, read_last_errors(connection))
                 return
             settings = duckdb.apply_to(api.read_settings())
-            _load_needed(context, connection, settings, names, endpoints)
+            load_needed_tables(context, connection, settings, names, endpoints)
             with open_sync(
                 connection,
                 settings,
@@ -111,6 +104,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 run.fetch()
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
+            build_needed_models(context, connection, settings)
         told = {event.asset_key: event for event in events}
         for name, outcome in outcomes.items():
             event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
@@ -129,38 +123,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
             raise dg.Failure(reasons, allow_retries=False)
 
     return sync
-
-
-def _load_needed(
-    context: dg.AssetExecutionContext,
-    connection: engine.DuckDBPyConnection,
-    settings: Settings,
-    names: Sequence[str],
-    endpoints: Sequence[Endpoint],
-) -> None:
-    """Load what this run does not ask for, but its models read, where it was never loaded.
-
-    So the live job works on a new database too. Of the reference group alone: it is small.
-    """
-    models = (x for x in read_models().values() if context.job_def.has_node_named(x.name))
-    read = {table for model in models for schema, table in model.tables if schema == RAW_SCHEMA}
-    needed = [
-        x.name
-        for x in endpoints
-        if x.group == "reference" and x.name in read.difference(names)
-        if not has_table(connection, f"{RAW_SCHEMA}.{x.name}")
-    ]
-    if not needed:
-        return
-    context.log.info("models of this run need what was never loaded: %s", ", ".join(needed))
-    run_id = context.run.run_id
-    with open_sync(connection, settings, needed, run_id, endpoints=endpoints) as first:
-        outcomes = first.run()
-    for outcome in outcomes:
-        if outcome.outcome != "failed":
-            key, metadata = raw_key(outcome.resource), _describe(None, outcome)
-            tags = {VERSION_TAG: first.versions[outcome.resource]}
-            context.log_event(dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def _load(
@@ -187,22 +149,15 @@ def _load(
 def _describe(told: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any]:
     """Return what dlt tells of a load, and what the sync does; what the spec says is not repeated.
 
-    `jobs` holds paths of this machine, and dlt's table name another schema.
+    Where nothing was loaded, dlt has nothing to tell. `jobs` holds paths of this machine.
     """
-    kept = {k: v for k, v in (told or {}).items() if k != "jobs" and not k.startswith("dagster/")}
-    return kept | {
-        "dagster/row_count": outcome.table_rows,
-        "dagster/table_name": f"{RAW_SCHEMA}.{outcome.resource}",
-        "listing": outcome.listing,
-        "rows_listed": outcome.rows,
-        "rows_changed": outcome.changed,
-        "rows_deleted": outcome.deleted,
-        "requests": outcome.requests,
-        "seconds": outcome.seconds,
-        "load_id": outcome.load_id or "",
-        "path": outcome.path,
-        "outcome": outcome.outcome,
-        "remark": outcome.remark,
+    found = describe_outcome(outcome)
+    if found["unchanged"]:
+        return found
+    return found | {
+        name: value
+        for name, value in (told or {}).items()
+        if name != "jobs" and not name.startswith("dagster/")
     }
 
 

@@ -56,16 +56,11 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
 
 
 def _select(job: str) -> dg.AssetSelection:
-    """Return what a sync job brings: its groups, what is built on them, and the operations.
-
-    And the models that these models read, so that any order of first runs works.
-    """
-    brought = dg.AssetSelection.groups(*GROUPS[job]).downstream()
-    if job != NIGHTLY_JOB:
-        brought -= dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
-    models = dg.AssetSelection.groups("analytics")
-    needed = (brought & models).upstream() & models
-    return brought | needed | dg.AssetSelection.groups("operations")
+    """Return what a sync job brings: its groups, what is built on them, and the operations."""
+    groups = dg.AssetSelection.groups(*GROUPS[job]).downstream()
+    brought = groups | dg.AssetSelection.groups("operations")
+    nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
+    return brought if job == NIGHTLY_JOB else brought - nightly
 
 
 def _configure(**config: Any) -> dict[str, Any]:

@@ -70,15 +70,14 @@ def _build_asset(model: Model) -> dg.AssetsDefinition:
             if built is None or built.grain.passed:
                 findings |= {x.name: x.find(connection, settings) for x in others}
         if built and built.grain.passed:
-            yield dg.MaterializeResult(
-                key,
-                metadata={
-                    "dagster/row_count": built.rows,
-                    "seconds": round(time.monotonic() - begun, 3),
-                    "unchanged": built.is_unchanged,
-                },
-                data_version=dg.DataVersion(built.version),
-            )
+            metadata: dict[str, Any] = {
+                "dagster/row_count": built.rows,
+                "unchanged": built.is_unchanged,
+            }
+            if not built.is_unchanged:
+                metadata["seconds"] = round(time.monotonic() - begun, 3)
+            version = dg.DataVersion(built.version)
+            yield dg.MaterializeResult(key, metadata=metadata, data_version=version)
         selected = {check.name for check in context.selected_asset_check_keys}
         for name, finding in findings.items():
             # A build that was undone must not pass for one, whether or not its check was selected.

@@ -6,6 +6,7 @@ ingestion op, the failure would keep healthy models from being built.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import duckdb as engine
@@ -13,12 +14,34 @@ import duckdb as engine
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
 from incident_assets.defs.translator import raw_key
-from incident_assets.sync.log import LOG_TABLE
+from incident_assets.sync.log import LOG_TABLE, Outcome
 from incident_assets.warehouse.schemas import LOG_SCHEMA
 
 LOG_KEY = dg.AssetKey([LOG_SCHEMA, "log"])
 OUTCOME_CHECK = "every_resource_loaded"
 LOADED_CHECK = "loaded"
+
+
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return the metadata of a resource's materialisation; nothing that its spec says already."""
+    changed, deleted = outcome.changed, outcome.deleted
+    found = {
+        "dagster/row_count": outcome.table_rows,
+        "unchanged": not (changed or deleted),
+        "listing": outcome.listing,
+        "rows_listed": outcome.rows,
+        "rows_changed": changed,
+        "rows_deleted": deleted,
+        "requests": outcome.requests,
+        "seconds": outcome.seconds,
+        "path": outcome.path,
+        "outcome": outcome.outcome,
+    }
+    if outcome.load_id:
+        found["load_id"] = outcome.load_id
+    if outcome.remark:
+        found["remark"] = outcome.remark
+    return found
 
 
 def list_loaded_checks(endpoints: Iterable[Endpoint]) -> list[dg.AssetCheckKey]:
