@@ -40,5 +40,5 @@ def check_volume(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> F
         severity="error" if outcome == "held" else "warning",
         description="; ".join(filter(None, (f"{rows} rows listed, {known}", error, remark))),
         counts=counts,
-        sql={"last_full_listing": sql},
+        sql={"last_full_listing": sql} if remark or dropped or outcome == "held" else {},
     )

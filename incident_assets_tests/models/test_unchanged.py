@@ -215,6 +215,11 @@ def play_and_compare(steps: list[tuple[str, int]], folder: Path) -> None:
         path.unlink()
 
 
+@pytest.mark.fault(
+    "between two builds anything changes a table: a sync, a setting, code, a kill, another program",
+    "what reads it is built again, and what does not is left alone",
+    "every model is what a build from nothing gives",
+)
 @given(steps=STEPS)
 @hypothesis_settings(
     max_examples=5,  # the long form below plays 100
