@@ -37,7 +37,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     ),
     "sync/listing.py": ("sync/test_listings.py", "sync/test_sync.py", "sync/test_apart.py"),
     "sync/load.py": ("sync/test_sync.py", "sync/test_apart.py", "sync/test_changes.py"),
-    "sync/log.py": ("sync/test_sync.py", "sync/test_loss.py", "warehouse/test_publishing.py"),
+    "sync/log.py": (
+        "sync/test_sync.py",
+        "sync/test_loss.py",
+        "warehouse/test_publishing.py",
+        "checks/test_per_resource.py",
+    ),
     "sync/loss.py": ("sync/test_loss.py", "sync/test_account.py", "checks/test_per_resource.py"),
     "sync/memory.py": ("sync/test_sync.py",),
     "sync/plan.py": (
@@ -62,11 +67,15 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         "api/test_failures.py",
         "test_commands.py",
     ),
-    "warehouse/held.py": ("warehouse/test_publishing.py", "defs/test_concurrency.py"),
+    "warehouse/held.py": (
+        "warehouse/test_publishing.py",
+        "defs/test_concurrency.py",
+        "defs/test_unchanged.py",
+    ),
     "warehouse/interrupts.py": ("sync/test_apart.py", "sync/test_interrupts.py"),
     "warehouse/merging.py": ("sync/test_sync.py", "sync/test_loss.py", "sync/test_changes.py"),
     "warehouse/private.py": ("warehouse/test_private.py", "warehouse/test_publishing.py"),
-    "warehouse/publishing.py": ("warehouse/test_publishing.py",),
+    "warehouse/publishing.py": ("warehouse/test_publishing.py", "defs/test_unchanged.py"),
     "warehouse/spool.py": (
         "sync/test_sync.py",
         "api/test_failures.py",
@@ -77,7 +86,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "checks/finding.py": ("checks/test_per_resource.py",),
     "checks/freshness.py": ("checks/test_per_resource.py",),
     "checks/integrity.py": ("checks/test_per_resource.py",),
+    "checks/repeating.py": ("defs/test_unchanged.py", "checks/test_per_resource.py"),
     "checks/volume.py": ("checks/test_per_resource.py", "sync/test_loss.py"),
+    "warehouse/versions.py": ("warehouse/test_versions.py", "models/test_unchanged.py"),
 }
 
 # Drawn mutations that no test notices, by name, with the reason why they are no faults.
