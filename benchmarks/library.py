@@ -5,6 +5,8 @@ compared with, is in `ways` and `report`.
 """
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any
 import dlt
 
 from benchmarks.serving import serve
+from benchmarks.ways import HISTORY_RUNS
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import read_settings
 from incident_assets.sync.run import run_sync
@@ -103,11 +106,39 @@ def measure_growth(changes: bool = False) -> Result:
     return {"seconds": sorted(seconds[-10:])[5], "steps": sizes}
 
 
+def measure_history() -> Result:
+    """Run `sync_live` again and again, with nothing changed, as a process each.
+
+    `steps` are the bytes of Dagster's history before and after.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "job",
+        "execute",
+        "-m",
+        "incident_assets.definitions",
+    ]
+    with serve(GROWTH_INCIDENTS) as api:
+        environment = os.environ | {"INCIDENT_API_BASE_URL": api.url, "DAGSTER_HOME": os.getcwd()}
+        run_sync(replace(read_settings(), base_url=api.url), ALL)
+        sizes = []
+        for _ in range(HISTORY_RUNS + 1):
+            subprocess.run(
+                [*command, "-j", "sync_live"], env=environment, capture_output=True, check=True
+            )
+            files = [path for path in Path("data/dagster").rglob("*") if path.is_file()]
+            sizes.append(sum(path.stat().st_size for path in files))
+    return {"steps": {"before": sizes[0], "after": sizes[-1]}}
+
+
 COMMANDS: Mapping[str, Callable[[], Result]] = {
     "full": lambda: time_sync(ALL),
     "changes": lambda: time_sync(LIVE, changes=True),
     "changes_two": lambda: time_sync(["incidents", "incident_updates"], changes=True),
     "checks": time_checks,
+    "history": measure_history,
     "models": time_models,
     "growth": measure_growth,
     "growth_changes": lambda: measure_growth(changes=True),

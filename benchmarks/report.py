@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measuring import Run
-from benchmarks.ways import LATENCIES, SITUATIONS, SIZES, WAYS, find_reason
+from benchmarks.ways import HISTORY_RUNS, LATENCIES, SITUATIONS, SIZES, WAYS, find_reason
 
 Machine = Mapping[str, str]
 
@@ -237,6 +237,37 @@ TARGETS: Sequence[tuple[str, Callable[[_Figures], tuple[float, float]]]] = (
     (
         "the same with checks and published copy: seconds, against twice that surplus",
         lambda of: _judge_job(of, "job_checked", 3),
+    ),
+    (
+        "sync_live, nothing changed, 500: seconds, against 1.25 times as many empty assets",
+        lambda of: (
+            of("wall", "live", 500, "unchanged"),
+            1.25 * of("wall", "empty", 500, "alone"),
+        ),
+    ),
+    (
+        "sync_live, nothing changed, 50,000: seconds",
+        lambda of: (of("wall", "live", 50_000, "unchanged"), 5),
+    ),
+    (
+        "Dagster's history of a run of sync_live with nothing changed: MB",
+        lambda of: (
+            (of("after", "history", 500, "alone") - of("before", "history", 500, "alone"))
+            / HISTORY_RUNS
+            / MEGABYTE,
+            0.4,
+        ),
+    ),
+    (
+        "peak memory, 200,000: MB",
+        lambda of: (of("memory", "source", 200_000) / MEGABYTE, 800),
+    ),
+    (
+        "seconds per incident at 200,000: times those at 50,000",
+        lambda of: (
+            of("wall", "source", 200_000) / of("wall", "source", 50_000) / 4,
+            1.2,
+        ),
     ),
     (
         "file after 200 full syncs: times a fresh load's",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 SIZES = (500, 5_000, 50_000)  # incidents
 LATENCIES = (0, 20, 200)  # milliseconds
 ROUNDS = {500: 5, 5_000: 3, 50_000: 3}
+HISTORY_RUNS = 20
 
 SITUATIONS = {
     "first": "first sync, into nothing",
@@ -41,8 +42,8 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
     return ("-m", f"benchmarks.{name}", *arguments)
 
 
-def _job(name: str) -> tuple[str, ...]:
-    return ("-m", "dagster", "job", "execute", "-m", "benchmarks.job", "-j", name)
+def _job(name: str, module: str = "benchmarks.job") -> tuple[str, ...]:
+    return ("-m", "dagster", "job", "execute", "-m", module, "-j", name)
 
 
 WAYS = (
@@ -77,6 +78,25 @@ WAYS = (
         AGAIN,
         "library",
     ),
+    Way(
+        "live",
+        "ours, `dagster job execute`, sync_live with models, checks and published copy",
+        _job("sync_live", "incident_assets.definitions"),
+        ("after", *AGAIN),
+        "library",
+    ),
+    Way(
+        "empty",
+        "`dagster job execute`, as many empty assets and checks as sync_live has",
+        _job("empty", "benchmarks.empty"),
+        ("alone",),
+    ),
+    Way(
+        "history",
+        "Dagster's history of 20 runs of sync_live",
+        _module("library", "history"),
+        ("alone",),
+    ),
     Way("checks", "all checks", _module("library", "checks"), ("after",), "library"),
     Way("models", "all models", _module("library", "models"), ("after",), "library"),
     Way("imports", '`python -c "import dagster, dlt"`', ("-c", "import dagster, dlt"), ("alone",)),
@@ -89,12 +109,12 @@ WAYS = (
     ),
 )
 # Minutes each: in the first round only, and not with --quick.
-ONCE = ("growth", "growth_changes")
+ONCE = ("growth", "growth_changes", "history")
 
 
 def find_reason(way: Way, situation: str, size: int, latency: float) -> str | None:
     """Return why this is not measured, or None if it is."""
-    bare, whole = way.name.startswith("dlt"), way.name in ("source", "job", "job_checked")
+    bare, whole = way.name.startswith("dlt"), way.name in ("source", "job", "job_checked", "live")
     if way.name == "dlt" and size >= 50_000:
         return "bare dlt needs more than 20 GB of memory at 50,000 incidents"
     if situation in ("after", "alone") and latency:
