@@ -17,6 +17,7 @@ import sqlalchemy as sql
 # Private: `delete_run`, the only public way, leaves evaluations of checks, the file of a run's
 # events and its compute logs, and nothing public says which runs hold the latest of a partition.
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage, schema
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import SqlRunStorage
 
 from incident_assets.defs.duckdb import explain_errors
@@ -126,7 +127,7 @@ def _delete_logs(logs: Any, run: str) -> None:
     """Delete what the steps of a run have printed."""
     *folder, _ = logs.build_log_key_for_run(run, "step")
     logs.delete_logs(prefix=folder)
-    if isinstance(logs, dg.LocalComputeLogManager):
+    if isinstance(logs, LocalComputeLogManager):
         with suppress(OSError):  # something else of the run is in there, or nothing ever was
             Path(logs.get_captured_local_path(folder, "out")).parent.rmdir()
 
