@@ -16,6 +16,7 @@ from incident_assets.defs.alerts import build_alerts
 from incident_assets.defs.api import ApiResource
 from incident_assets.defs.checks import build_resource_checks
 from incident_assets.defs.duckdb import DuckDBResource
+from incident_assets.defs.history import build_prune_job
 from incident_assets.defs.ingestion import build_ingestion
 from incident_assets.defs.io_manager import DuckDBIOManager
 from incident_assets.defs.jobs import build_jobs
@@ -61,8 +62,8 @@ def build_definitions(
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
-        jobs=build_jobs(table),
-        schedules=build_schedules(),
+        jobs=[*build_jobs(table), build_prune_job()],
+        schedules=build_schedules(duckdb),
         sensors=[build_alerts()],
         resources={
             "api": ApiResource(),

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
+MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
@@ -27,15 +28,20 @@ class SettingError(Exception):
 
 
 def _setting(
-    name: str, default: object, meaning: str, secret: bool = False, zero: bool = False
+    name: str,
+    default: object,
+    meaning: str,
+    secret: bool = False,
+    zero: bool = False,
+    days: bool = False,
 ) -> Any:
-    metadata = {"env": name, "meaning": meaning, "zero": zero}
+    metadata = {"env": name, "meaning": meaning, "zero": zero, "days": days}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run. Seconds are floats; paths are relative to the working directory.
+    """The settings of one run. Numbers are floats; paths are relative to the working directory.
 
     Raises SettingError where a number makes no sense, a path is none, or two lead to one file.
     """
@@ -98,13 +104,17 @@ class Settings:
         "Seconds before the first of three retries, then doubled",
         zero=True,
     )
+    keep_runs_days: float = _setting(
+        "INCIDENT_KEEP_RUNS_DAYS",
+        30.0,
+        "Days after which Dagster's runs are deleted, but the latest of each asset and check",
+        days=True,
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             if isinstance(setting.default, float):
-                _check_seconds(
-                    setting.metadata["env"], getattr(self, setting.name), setting.metadata["zero"]
-                )
+                _check_number(getattr(self, setting.name), setting.metadata)
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
         _refuse_shared_files(self._list_files())
@@ -199,13 +209,16 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(**given)
 
 
-def _check_seconds(name: str, value: float, zero: bool) -> None:
+def _check_number(value: float, about: Mapping[str, Any]) -> None:
+    most = MOST_DAYS if about["days"] else LONGEST
     # A comparison with nan is never true.
-    if not (0 < value <= LONGEST or (zero and value == 0)):
-        lowest = "0 or more" if zero else "above 0"
+    if not (0 < value <= most or (about["zero"] and value == 0)):
+        lowest = "0 or more" if about["zero"] else "above 0"
+        unit = "days" if about["days"] else "seconds"
+        longest = "" if about["days"] else f" ({LONGEST / 86400:.0f} days)"
         raise SettingError(
-            f"{name} is {value}: it should be a number of seconds, {lowest} and at most "
-            f"{LONGEST:.0f} (30 days)"
+            f"{about['env']} is {value}: it should be a number of {unit}, {lowest} and at most "
+            f"{most:.0f}{longest}"
         )
 
 

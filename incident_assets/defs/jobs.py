@@ -9,6 +9,7 @@ from incident_assets.api.endpoints import Endpoint
 from incident_assets.defs.checks import list_scheduled_checks
 from incident_assets.defs.outcome import list_loaded_checks
 from incident_assets.defs.report import NIGHTLY
+from incident_assets.defs.writers import QUEUED
 
 GROUPS = {
     "sync_live": ("live",),
@@ -32,6 +33,7 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
             name,
             selection=_select(name) - freshness,
             config=_configure(listing="changes") if name == BY_CHANGES else None,
+            tags=QUEUED,
             description=f"Sync {' and '.join(groups)} resources and what is built on them."
             + (" By what changed; the nightly job sees the rest." if name == BY_CHANGES else ""),
         )
@@ -48,6 +50,7 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
         | dg.AssetSelection.checks(*list_loaded_checks(endpoints))
         | dg.AssetSelection.groups("operations"),
         config=_configure(full_refresh=True),
+        tags=QUEUED,
         description="Build the raw tables anew from full listings, without what was deleted "
         "upstream; each old table stays until its new one is whole. Select some of them in the "
         "launchpad to refresh only those.",

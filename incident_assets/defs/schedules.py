@@ -1,26 +1,40 @@
-"""The schedules: one per job, UTC. Syncs are off until somebody switches them on."""
+"""The schedules: one per job, UTC. Syncs are off until somebody switches them on.
 
-from collections.abc import Sequence
+No two share a minute. Which runs are in each other's way is in `writers`.
+"""
+
+from collections.abc import Callable, Sequence
 
 import dagster as dg
+
+from incident_assets.defs.duckdb import DuckDBResource
+from incident_assets.defs.writers import describe_run, find_writers, let_pass
 
 CRONS = {
     "sync_live": "*/15 * * * *",
     "sync_reference": "5 * * * *",
-    "sync_all": "30 2 * * *",
+    "sync_all": "37 2 * * *",
     "check_freshness": "10-59/15 * * * *",
+    "prune_history": "20 4 * * *",
 }
-ALWAYS_ON = ("check_freshness",)
+ALWAYS_ON = ("check_freshness", "prune_history")
+MAY_SKIP = ("sync_live", "sync_reference")
+Tick = Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]
 
 
-def build_schedules() -> Sequence[dg.ScheduleDefinition]:
-    """Return a stopped schedule for each sync job, and a running one that checks freshness."""
+def build_schedules(warehouse: DuckDBResource) -> Sequence[dg.ScheduleDefinition]:
+    """Return a stopped schedule for each sync job, and running ones for what needs no API.
+
+    The frequent syncs skip their tick while a run that writes the database is queued or running, so
+    that none piles up; the nightly one queues. `warehouse` says where the database is.
+    """
     return [
         dg.ScheduleDefinition(
             name=f"{job}_schedule",
             job_name=job,
             cron_schedule=cron,
             execution_timezone="UTC",
+            execution_fn=_build_tick(warehouse, job in MAY_SKIP),
             default_status=(
                 dg.DefaultScheduleStatus.RUNNING
                 if job in ALWAYS_ON
@@ -29,3 +43,22 @@ def build_schedules() -> Sequence[dg.ScheduleDefinition]:
         )
         for job, cron in CRONS.items()
     ]
+
+
+def _build_tick(warehouse: DuckDBResource, may_skip: bool) -> Tick:
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        writers = find_writers(context, warehouse)
+        let_pass(context.instance, writers.lost)
+        lost = [
+            f"Lost, and not waited for: {describe_run(record)}; nobody has held the database's "
+            "lock for two minutes"
+            for record in writers.lost
+        ]
+        for line in lost:
+            context.log.warning(line)
+        if not (may_skip and writers.in_line):
+            return dg.RunRequest()
+        names = ", ".join(map(describe_run, writers.in_line))
+        return dg.SkipReason(". ".join([f"The database is being written, by {names}", *lost]))
+
+    return tick

@@ -5,6 +5,7 @@ What is written into the file is decided elsewhere; whom files and folders are f
 """
 
 import errno
+import fcntl
 import glob
 import json
 import logging
@@ -57,7 +58,7 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
         try:
             make_private_folder(path.parent)
             close_folder(path.parent, path.name.partition(".")[0])
-            lock = FileLock(f"{path}.lock", mode=0o600, thread_local=False)
+            lock = FileLock(_lock_path(path), mode=0o600, thread_local=False)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -75,12 +76,34 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
         try:
             # It only helps those who wait; a full disk is told by what cannot do without.
             with suppress(OSError):
+                os.utime(_lock_path(path))
                 _write_holder(path, purpose)
             yield
         finally:
             with suppress(OSError):
                 _holder_path(path).unlink(missing_ok=True)
+                os.utime(_lock_path(path))
             lock.release()
+
+
+def find_last_use(path: Path) -> float:
+    """Return when the lock of a database was last taken or given back, in seconds since the epoch.
+
+    That is now if somebody has it, and 0 if nobody ever had. Nothing is made. Raises OSError where
+    the lock cannot be looked at.
+    """
+    try:
+        # Not by FileLock, which makes the file, and whose older versions change its time.
+        descriptor = os.open(_lock_path(path), os.O_RDONLY)
+    except FileNotFoundError:
+        return 0.0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_mtime
+    except BlockingIOError:
+        return time.time()
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -219,6 +242,10 @@ def _unusable(path: Path, error: Exception) -> DatabaseError:
 def read_first_line(error: BaseException) -> str:
     """Return the first line of an error's text, without its full stop."""
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _holder_path(path: Path) -> Path:
