@@ -20,7 +20,9 @@ from incident_assets.models.catalog import (
     Model,
     find_origins,
     read_models,
+    write_kept,
 )
+from incident_assets.models.lineage import parse_models
 from incident_assets.models.mapped import MODEL_CHECKS
 from incident_assets_tests.snapshot import render_definitions
 
@@ -161,7 +163,13 @@ def _render_model(model: Model) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def render_lineage() -> str:
+    """Return incident_assets/models/lineage.json, made from the SQL as it is now."""
+    return write_kept({name: parsed.model for name, parsed in parse_models().items()})
+
+
 PAGES = {
+    "incident_assets/models/lineage.json": render_lineage,
     "docs/reliability.md": render_reliability,
     "docs/checks.md": render_checks,
     "docs/metrics.md": render_metrics,

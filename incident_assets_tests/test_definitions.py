@@ -1,8 +1,13 @@
 """The definitions: loadable with no setting at all, and everything made from the one table."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
+from incident_assets.api import endpoints
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.build import build_definitions
@@ -83,16 +88,51 @@ def test_each_job_has_a_schedule_that_is_off(job: str) -> None:
 
 def test_the_source_loads_without_dagster() -> None:
     code = "import sys; import incident_assets.sync.run; print('dagster' in sys.modules)"
-    import subprocess
-
-    result = subprocess.run([__import__("sys").executable, "-c", code], capture_output=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert result.stdout.strip() == b"False", result.stderr
 
 
 def test_importing_the_definitions_writes_nothing(tmp_path: object) -> None:
     result = run_command("dagster", "definitions", "validate", "-m", "incident_assets.definitions")
     assert result.returncode == 0, result.stderr
-    from pathlib import Path
-
     left = {path.name for path in Path.cwd().rglob("*") if path.is_file()}
     assert not {name for name in left if "duckdb" in name or "dlt" in name}
+
+
+def run_code(code: str) -> None:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_loading_the_definitions_parses_no_sql_and_opens_no_database() -> None:
+    run_code(
+        """
+import sys
+import duckdb
+duckdb.connect = None
+import incident_assets.definitions
+# dlt imports sqlglot, but parses nothing with it.
+assert not {"incident_assets.models.lineage", "sqlglot.dialects.duckdb"} & set(sys.modules)
+"""
+    )
+
+
+def test_loading_the_definitions_warns_of_nothing_that_is_ours() -> None:
+    run_code(
+        """
+import warnings
+import dagster as dg
+for kind in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
+    warnings.simplefilter("error", kind)
+from incident_assets.definitions import defs
+dg.Definitions.validate_loadable(defs)
+"""
+    )
+
+
+def test_each_resource_names_the_line_of_its_row() -> None:
+    lines = Path(endpoints.__file__).read_text().splitlines()
+    graph = build_definitions().resolve_asset_graph()
+    for name in NAMES:
+        (row,) = graph.get(raw_key(name)).metadata["dagster/code_references"].code_references
+        assert lines[row.line_number - 1].strip() == f'name="{name}",'

@@ -4,8 +4,11 @@ Everything that the UI shows of a raw asset before its first run is decided here
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -20,6 +23,7 @@ from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 OWNER = "team:reliability"
+ROW = re.compile(r'^ {8}name="(\w+)",$')  # the line of the table that names a resource
 API_KEY = dg.AssetKey("incident_api_source")
 
 
@@ -83,11 +87,23 @@ def describe_columns(columns: list[Column]) -> dg.TableSchema:
 
 
 def _find_row(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint not in ENDPOINTS:
+    line = _find_lines().get(endpoint.name)
+    if line is None or endpoint not in ENDPOINTS:
         return {}  # nobody knows where a row from outside is written
-    lines, _ = inspect.getsourcelines(endpoints)
-    line = next(n for n, text in enumerate(lines, 1) if f'name="{endpoint.name}"' in text)
-    row = dg.LocalFileCodeReference(
-        file_path=inspect.getfile(endpoints), line_number=line, label=endpoint.name
-    )
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[row])}
+    path = inspect.getfile(endpoints)
+    with warnings.catch_warnings():
+        # Dagster has no other way to say it; a user can do nothing about that.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        row = dg.LocalFileCodeReference(file_path=path, line_number=line, label=endpoint.name)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[row])}
+
+
+@cache
+def _find_lines() -> Mapping[str, int]:
+    """Return the line of the table where a row is named, by name; none without the source."""
+    try:
+        lines, _ = inspect.getsourcelines(endpoints)
+    except OSError:
+        return {}
+    found = ((number, ROW.search(text)) for number, text in enumerate(lines, 1))
+    return {row[1]: number for number, row in found if row}

@@ -1,34 +1,30 @@
-"""What the SQL files say: keys, descriptions, types, dependencies and column lineage.
+"""The models as their SQL files have them: keys, descriptions, types, dependencies, lineage.
 
-Nothing is built, and no database is opened but an empty one in memory, which knows the types.
+What the SQL says is worked out in `lineage`, and kept in `lineage.json`, which is part of the
+package; `python -m incident_assets_tests.pages` writes it. Where the file is not of these SQL
+files, a model was edited: the process works it out for itself, and writes nothing.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from graphlib import TopologicalSorter
+from hashlib import sha256
 from importlib.resources import files
-from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import duckdb
-import sqlglot
-from sqlglot import exp
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, build_scope
-from sqlglot.schema import MappingSchema
+import msgspec
 
+from incident_assets.api.categories import Category
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
-from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
-from incident_assets.settings import Settings
+from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.columns import DUCKDB_TYPES
-from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables
 CONSTANT = "constant"  # in place of a schema, for a value that the SQL itself states
+KEPT = "lineage.json"
 
 
 class ColumnSource(NamedTuple):
@@ -58,8 +54,7 @@ class ModelColumn:
 class Model:
     """A model as its file tells it: `notes` are the paragraphs of its first comment.
 
-    `tables` are the (schema, table) of all that it reads; `tree` is its SQL, each column with its
-    table's name, and no star.
+    `tables` are the (schema, table) of all that it reads.
     """
 
     name: str
@@ -68,55 +63,23 @@ class Model:
     grain: tuple[str, ...]
     tables: frozenset[tuple[str, str]]
     columns: tuple[ModelColumn, ...]
-    tree: Any = field(repr=False, compare=False)
 
 
 @cache
 def read_models() -> Mapping[str, Model]:
     """Return the models by name, each after those it reads."""
+    if (kept := _read_kept()) is not None:
+        return kept
+    # Late, since it costs more than all else that a process does to know the models.
+    from incident_assets.models.lineage import parse_models
+
+    return {name: parsed.model for name, parsed in parse_models().items()}
+
+
+def read_texts() -> dict[str, str]:
+    """Return the SQL of each model by its name."""
     paths = [path for path in files("incident_assets.models").iterdir() if path.name[-4:] == ".sql"]
-    texts = {path.name[:-4]: path.read_text() for path in paths}
-    trees: dict[str, Any] = {
-        name: sqlglot.parse_one(texts[name], dialect="duckdb") for name in texts
-    }
-    tables = {name: frozenset(_find_tables(tree)) for name, tree in trees.items()}
-    # Sorted, so that the order is the same in every process.
-    inputs = {n: sorted(t for s, t in tables[n] if s == MODEL_SCHEMA) for n in sorted(texts)}
-    models = {}
-    with duckdb.connect() as connection:
-        types = _create_inputs(connection)
-        # Made once: `qualify` would translate all names and types anew for each model.
-        schema = MappingSchema(types, dialect="duckdb")
-        for name in TopologicalSorter(inputs).static_order():
-            table = f"{MODEL_SCHEMA}.{name}"
-            connection.execute(f"CREATE TABLE {table} AS {texts[name]}")
-            types[MODEL_SCHEMA][name] = read_columns(connection, table)
-            schema.add_table(table, types[MODEL_SCHEMA][name], dialect="duckdb")
-            comments = {s.alias_or_name: " ".join(s.comments or ()) for s in trees[name].selects}
-            scope = build_scope(
-                qualify(trees[name], dialect="duckdb", schema=schema, quote_identifiers=False)
-            )
-            header = "\n".join(
-                line[3:]
-                for line in takewhile(lambda x: x.startswith("--"), texts[name].splitlines())
-            )
-            notes = re.split(r"\n(?=(?:Grain|Source|Caveat): )", header)
-            grain = next(note[7:] for note in notes if note.startswith("Grain: "))
-            models[name] = Model(
-                name=name,
-                sql=texts[name],
-                notes=tuple(" ".join(note.split()) for note in notes),
-                grain=tuple(grain.split(", ")),
-                tables=tables[name],
-                columns=tuple(
-                    ModelColumn(
-                        column, kind, comments[column].strip(), frozenset(_trace(scope, column))
-                    )
-                    for column, kind in types[MODEL_SCHEMA][name].items()
-                ),
-                tree=trees[name],
-            )
-    return models
+    return {path.name[:-4]: path.read_text() for path in paths}
 
 
 @cache
@@ -128,50 +91,40 @@ def find_origins(source: ColumnSource) -> frozenset[ColumnSource]:
     return frozenset(o for nearer in columns[source.column].sources for o in find_origins(nearer))
 
 
-def _find_tables(tree: exp.Expr) -> Iterator[tuple[str, str]]:
-    for table in tree.find_all(exp.Table):
-        if table.name in SETTINGS:
-            table.set("db", exp.to_identifier(SETTING_SCHEMA))
-        if table.db:
-            yield table.db, table.name
+def write_kept(models: Mapping[str, Model]) -> str:
+    """Return the text of `lineage.json`: these models without their SQL, a column on a line."""
+    told = []
+    for model in models.values():
+        known = msgspec.to_builtins(model, order="deterministic")
+        del known["sql"]
+        columns = ",\n".join(json.dumps(column) for column in known.pop("columns"))
+        told.append(f'{json.dumps(known)[:-1]}, "columns": [\n{columns}\n]}}')
+    body = ",\n".join(told)
+    return f'{{"of": "{_name_content(read_texts())}", "models": [\n{body}\n]}}\n'
 
 
-def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Create empty raw tables and settings; return the types of their columns by schema, table."""
-    connection.execute(f"CREATE SCHEMA {RAW_SCHEMA}; CREATE SCHEMA {MODEL_SCHEMA}")
-    for endpoint in ENDPOINTS:
-        columns = (*endpoint.columns, *LOADER_COLUMNS)
-        listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
-        connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
-    register_settings(connection, Settings(), SETTINGS)
-    define_categories(connection)
-    raw = {e.name: read_columns(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
-    settings = {name: read_columns(connection, name) for name in SETTINGS}
-    return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}
+def _read_kept() -> dict[str, Model] | None:
+    """Return the models that `lineage.json` tells of; None unless these SQL files are its own."""
+    texts = read_texts()
+    try:
+        kept = msgspec.json.decode((files("incident_assets.models") / KEPT).read_bytes())
+        if kept["of"] != _name_content(texts):
+            return None
+        told = [model | {"sql": texts[model["name"]]} for model in kept["models"]]
+        return {model.name: model for model in msgspec.convert(told, list[Model])}
+    except (OSError, msgspec.MsgspecError, LookupError, TypeError):
+        return None  # not there, or not whole: a merge may have left both sides in it
 
 
-def _trace(scope: Any, name: str) -> Iterator[ColumnSource]:
-    """Yield the columns that an output column of a SELECT is made from."""
-    if scope.set_operation_scopes:
-        place = scope.expression.named_selects.index(name)
-        for part in scope.set_operation_scopes:
-            yield from _trace(part, part.expression.named_selects[place])
-        return
-    yield from find_sources(scope, find_projection(scope.expression, name).unalias())
+def _name_content(texts: Mapping[str, str]) -> str:
+    """Return a hash of all that the kept models follow from.
 
-
-def find_projection(select: Any, name: str) -> exp.Expr:
-    """Return the output column of a SELECT. Raises StopIteration if it has none of that name."""
-    return next(s for s in select.selects if s.alias_or_name == name)
-
-
-def find_sources(scope: Any, value: exp.Expr) -> Iterator[ColumnSource]:
-    """Yield the columns that a value in a SELECT is made from; a constant, if it is one."""
-    if isinstance(value, exp.Literal):
-        yield ColumnSource(CONSTANT, "", value.sql("duckdb"))
-    for column in value.find_all(exp.Column):
-        source = scope.sources[column.table]
-        if isinstance(source, Scope):
-            yield from _trace(source, column.name)
-        else:
-            yield ColumnSource(source.db, source.name, column.name)
+    Types are DuckDB's to say, so its release series counts. What a column is made from is a matter
+    of the SQL alone: a test works it out with the sqlglot that is there.
+    """
+    raw = {e.name: [(c.name, c.type) for c in (*e.columns, *LOADER_COLUMNS)] for e in ENDPOINTS}
+    settings = {name: {k: str(v) for k, v in of.items()} for name, of in SETTINGS.items()}
+    series = duckdb.__version__.split(".")[:2]
+    code = (files("incident_assets.models") / "lineage.py").read_text()
+    content = [sorted(texts.items()), raw, DUCKDB_TYPES, settings, Category._fields, series, code]
+    return sha256(msgspec.json.encode(content)).hexdigest()

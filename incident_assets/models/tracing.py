@@ -18,10 +18,9 @@ from incident_assets.models.catalog import (
     MODEL_SCHEMA,
     SETTING_SCHEMA,
     find_origins,
-    find_projection,
-    find_sources,
     read_models,
 )
+from incident_assets.models.lineage import find_projection, find_sources, parse_models
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
 LISTED = "listed"  # relation of the rows, as `Trace.figure` reads it
@@ -66,7 +65,7 @@ def is_figure(mart: str, column: str) -> bool:
 
     One that a window makes of several groups is none, and is not followed.
     """
-    projection = find_projection(read_models()[mart].tree, column)
+    projection = find_projection(parse_models()[mart].tree, column)
     aggregates = {type(found) for found in projection.find_all(exp.AggFunc)}
     return bool(aggregates - PICKS.keys()) and not projection.find(exp.Window)
 
@@ -78,7 +77,7 @@ def trace_figure(mart: str, metric: str) -> Trace:
     Raises KeyError if there is no such mart, StopIteration if it has no such column.
     """
     model = read_models()[mart]
-    scope: Any = build_scope(model.tree.copy())
+    scope: Any = build_scope(parse_models()[mart].tree.copy())
     select = scope.expression
     value = find_projection(select, metric).unalias()
     keys = {name: _write(find_projection(select, name).unalias()) for name in model.grain}
@@ -206,7 +205,7 @@ def _split_column(column: exp.Column, scope: Any) -> list[Part]:
     if not isinstance(source, Scope):
         if template := _follow(column, scope):
             return [Part(name, text, _fill(template, source, column.table))]
-        inner: Any = build_scope(read_models()[source.name].tree.copy())
+        inner: Any = build_scope(parse_models()[source.name].tree.copy())
         # `scope` goes on to know the table: this is the model's own SQL in its place.
         name_there = exp.TableAlias(this=exp.to_identifier(column.table))
         source.replace(exp.Subquery(this=inner.expression, alias=name_there))
@@ -237,7 +236,7 @@ def _follow(value: exp.Expr, scope: Any) -> str | None:
             if source.db != MODEL_SCHEMA:
                 row = "[{}]" * (source.db == RAW_SCHEMA and source.name != NAMED)
                 return f"{source.name}{row}.{value.name}"
-            source = build_scope(read_models()[source.name].tree)
+            source = build_scope(parse_models()[source.name].tree)
         if not isinstance(source.expression, exp.Select):
             return None
         return _follow(find_projection(source.expression, value.name), source)

@@ -1,5 +1,9 @@
 """What is read from the SQL: lineage of every column, words for every column, and a key."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
 import pytest
 
 from incident_assets.api.endpoints import find_endpoint
@@ -12,9 +16,11 @@ from incident_assets.models.catalog import (
     Model,
     find_origins,
     read_models,
+    write_kept,
 )
 from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets_tests.modelling import other_models
 
 NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "
@@ -69,3 +75,51 @@ def test_every_model_says_what_it_is(model: Model) -> None:
     for column in model.columns:
         assert column.description, column.name
         assert column.type
+
+
+def read_state(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_model_that_was_edited_is_read_anew_and_nothing_is_written(tmp_path: Path) -> None:
+    before = read_models()
+    with other_models(tmp_path / "models") as folder:
+        (folder / "lineage.json").write_text(write_kept(before))
+        edited = folder / "dim_severity.sql"
+        edited.write_text(edited.read_text().replace("    rank,", "    sum(rank) OVER () AS rank,"))
+        state = read_state(folder)
+        models = read_models()
+        (rank,) = (column for column in models["dim_severity"].columns if column.name == "rank")
+        assert rank.type == "HUGEINT"
+        changed = {name for name in models if models[name] != before[name]}
+        assert changed == {"dim_severity", "mart_incident_weekly"}
+        assert read_state(folder) == state
+
+
+def cut(kept: Path) -> None:
+    kept.write_bytes(kept.read_bytes()[:-100])
+
+
+def merge(kept: Path) -> None:
+    kept.write_text(f"<<<<<<< ours\n{kept.read_text()}=======\n")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, merge, lambda kept: kept.write_text("[]")])
+def test_models_are_there_whatever_becomes_of_what_is_kept(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    before = read_models()
+    with other_models(tmp_path / "models") as folder:
+        harm(folder / "lineage.json")
+        assert read_models() == before and list(read_models()) == list(before)
+
+
+def test_types_are_those_of_the_duckdb_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_models()
+    with other_models(tmp_path / "models") as folder:
+        kept = write_kept(before).replace('"VARCHAR"', '"TEXT"')
+        (folder / "lineage.json").write_text(kept)
+        monkeypatch.setattr(duckdb, "__version__", "1.4.0")
+        assert read_models() == before

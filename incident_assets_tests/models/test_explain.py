@@ -1,7 +1,6 @@
 """Explaining a figure: the rows behind it give the same figure, and name the fields of the API."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, median
@@ -10,11 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from incident_assets.models import catalog
 from incident_assets.models.catalog import read_models
 from incident_assets.models.explain import Unknown, explain, list_figures, list_marts
 from incident_assets_tests.conftest import run_command
-from incident_assets_tests.modelling import build_all, make_near, read_model
+from incident_assets_tests.modelling import build_all, make_near, other_models, read_model
 from incident_assets_tests.models.test_independent import find_p90
 
 RANK = "incidents.severity.rank"
@@ -104,15 +102,11 @@ HAVING count(*) > 1
 
 
 @pytest.fixture
-def new_mart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def new_mart(tmp_path: Path) -> Iterator[str]:
     """A mart more among the models."""
-    folder = tmp_path / "models"
-    shutil.copytree(Path(catalog.__file__).parent, folder)
-    (folder / "mart_actions.sql").write_text(NEW_MART)
-    monkeypatch.setattr(catalog, "files", lambda _: folder)
-    read_models.cache_clear()
-    yield "mart_actions"
-    read_models.cache_clear()
+    with other_models(tmp_path / "models") as folder:
+        (folder / "mart_actions.sql").write_text(NEW_MART)
+        yield "mart_actions"
 
 
 def test_a_new_mart_needs_no_second_description(raw: Path, new_mart: str) -> None:
