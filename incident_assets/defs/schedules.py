@@ -50,8 +50,8 @@ def _build_tick(warehouse: DuckDBResource, may_skip: bool) -> Tick:
         writers = find_writers(context, warehouse)
         let_pass(context.instance, writers.lost)
         lost = [
-            f"Lost, and not waited for: {describe_run(record)}; nobody has held the database's "
-            "lock for two minutes"
+            f"Lost, and not waited for: {describe_run(record)}, silent for more than two minutes "
+            "without the database's lock"
             for record in writers.lost
         ]
         for line in lost:

@@ -69,7 +69,8 @@ def find_writers(context: dg.ScheduleEvaluationContext, warehouse: DuckDBResourc
 
     One that says it is running is lost when for two minutes it has reported nothing and nobody has
     taken or given back the database's lock, which is free: it died together with its code server,
-    so that nobody told Dagster. Where the lock cannot be looked at, as by a wrong setting, none is.
+    so that nobody told Dagster. Later runs that take the lock do not bring it back. Where the lock
+    cannot be looked at, as by a wrong setting, none is lost.
     """
     try:
         repository = context.repository_def
@@ -78,23 +79,22 @@ def find_writers(context: dg.ScheduleEvaluationContext, warehouse: DuckDBResourc
     statuses = [dg.DagsterRunStatus.QUEUED, *RUNNING]
     records = context.instance.get_run_records(dg.RunsFilter(statuses=statuses))
     writers = [x for x in records if writes_database(x.dagster_run, repository)]
-    silent = {
-        x.dagster_run.run_id
+    silent = [
+        x
         for x in writers
-        if x.dagster_run.status in RUNNING and _is_old(_find_last_sign(context.instance, x))
-    }
-    if silent and not _is_unused(context.instance, warehouse):
-        silent = set()
-    return Writers(
-        [x for x in writers if x.dagster_run.run_id not in silent],
-        [x for x in writers if x.dagster_run.run_id in silent],
-    )
+        if x.dagster_run.status in RUNNING
+        and time.time() - _find_last_sign(context.instance, x) > GRACE
+    ]
+    unused = _find_unused(context.instance, warehouse) if silent else 0.0
+    lost = [x for x in silent if unused > (0 if _is_marked_lost(x) else GRACE)]
+    gone = {x.dagster_run.run_id for x in lost}
+    return Writers([x for x in writers if x.dagster_run.run_id not in gone], lost)
 
 
 def let_pass(instance: dg.DagsterInstance, lost: Sequence[dg.RunRecord]) -> None:
     """Let the queue no longer count lost runs. What ends them is `run_monitoring`."""
     for record in lost:
-        if record.dagster_run.tags.get(WRITER) != LOST[WRITER]:
+        if not _is_marked_lost(record):
             instance.add_run_tags(record.dagster_run.run_id, LOST)
 
 
@@ -103,7 +103,12 @@ def describe_run(record: dg.RunRecord) -> str:
     run = record.dagster_run
     job = "the assets page" if run.job_name.startswith(ASSETS_PAGE) else run.job_name
     since = datetime.fromtimestamp(_find_start(record), UTC)
-    return f"run {run.run_id} of {job} ({run.status.value}, since {since:%Y-%m-%d %H:%M} UTC)"
+    lost = ", once taken for lost" if _is_marked_lost(record) else ""
+    return f"run {run.run_id} of {job} ({run.status.value}, since {since:%Y-%m-%d %H:%M} UTC{lost})"
+
+
+def _is_marked_lost(record: dg.RunRecord) -> bool:
+    return record.dagster_run.tags.get(WRITER) == LOST[WRITER]
 
 
 def _find_start(record: dg.RunRecord) -> float:
@@ -115,19 +120,13 @@ def _find_last_sign(instance: dg.DagsterInstance, record: dg.RunRecord) -> float
     return max([_find_start(record), *(x.timestamp for x in newest.records)])
 
 
-def _is_unused(instance: dg.DagsterInstance, warehouse: DuckDBResource) -> bool:
+def _find_unused(instance: dg.DagsterInstance, warehouse: DuckDBResource) -> float:
+    """Return for how many seconds nobody has had the database's lock; 0 where it cannot be told."""
     try:
-        return _is_old(find_last_use(_find_database(instance, warehouse)))
+        # Dagster alone can look up a variable that the resource was given for its path.
+        with dg.build_resources({"duckdb": warehouse}, instance) as resources:
+            path: Path = resources.duckdb.apply_to(read_settings()).database
+        used = find_last_use(path)
     except (SettingError, dg.DagsterError, OSError):
-        return False
-
-
-def _find_database(instance: dg.DagsterInstance, warehouse: DuckDBResource) -> Path:
-    # Dagster alone can look up a variable that the resource was given for its path.
-    with dg.build_resources({"duckdb": warehouse}, instance) as resources:
-        path: Path = resources.duckdb.apply_to(read_settings()).database
-    return path
-
-
-def _is_old(moment: float) -> bool:
-    return time.time() - moment > GRACE
+        return 0.0
+    return max(0.0, time.time() - used) if used is not None else 0.0

@@ -86,11 +86,11 @@ def lock_database(path: Path, timeout: float, purpose: str) -> Iterator[None]:
             lock.release()
 
 
-def find_last_use(path: Path) -> float:
+def find_last_use(path: Path) -> float | None:
     """Return when the lock of a database was last taken or given back, in seconds since the epoch.
 
-    That is now if somebody has it, and 0 if nobody ever had. Nothing is made. Raises OSError where
-    the lock cannot be looked at.
+    It is None while somebody has it, and 0 if nobody ever had. Nothing is made. Raises OSError
+    where the lock cannot be looked at.
     """
     try:
         # Not by FileLock, which makes the file, and whose older versions change its time.
@@ -101,7 +101,7 @@ def find_last_use(path: Path) -> float:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return os.fstat(descriptor).st_mtime
     except BlockingIOError:
-        return time.time()
+        return None
     finally:
         os.close(descriptor)
 

@@ -144,17 +144,22 @@ def test_a_lost_run_is_waited_for_no_longer(instance: dg.DagsterInstance) -> Non
     instance.delete_run(waiting)
     assert not tick(instance)
     assert not Path("data").exists()
+    with lock_database(DATABASE, 1, "the run that was let pass"):
+        assert f"{lost} of sync_all" in tick(instance)
+    assert not tick(instance)
+    run = instance.get_run_by_id(lost)
+    assert run
+    instance.report_engine_event("not lost at all", run)
+    assert lost in tick(instance)
 
 
-def test_a_run_that_is_silent_counts_while_the_lock_is_held_or_was_lately(
+def test_a_silent_run_counts_while_the_lock_is_held_or_was_lately(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     run = start(instance, "sync_all", age=3600)
     with hold_database(tmp_path / DATABASE):
         age_lock(3600)
         assert run in tick(instance)
-    age_lock(3600)
-    assert not tick(instance)
     with lock_database(DATABASE, 1, "taken and given back"):
         age_lock(3600)
     assert run in tick(instance)
@@ -163,6 +168,8 @@ def test_a_run_that_is_silent_counts_while_the_lock_is_held_or_was_lately(
         taken = lock_path().stat().st_mtime
     os.utime(lock_path(), (taken, taken))
     assert run in tick(instance)
+    age_lock(3600)
+    assert not tick(instance)
 
 
 def test_a_run_that_began_or_said_something_lately_is_not_lost(
