@@ -54,6 +54,13 @@ def test_not_to_wait_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     expect_refusal("INCIDENT_LOCK_TIMEOUT", "0 or more")
 
 
+def test_days_are_days_and_more_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INCIDENT_KEEP_RUNS_DAYS", "365")
+    assert read_settings().keep_runs_days == 365
+    monkeypatch.setenv("INCIDENT_KEEP_RUNS_DAYS", "0")
+    expect_refusal("INCIDENT_KEEP_RUNS_DAYS", "number of days, above 0")
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_can_be_asked(address: str) -> None:
     with pytest.raises(SettingError, match=r"INCIDENT_API_BASE_URL is no web address.*like https"):

@@ -17,7 +17,8 @@ from incident_assets.settings import SettingError, read_settings
 from incident_assets.warehouse.file import find_last_use
 
 WRITER = "incident_assets/writer"  # tag of runs: dagster.yaml lets one that is `queued` run
-QUEUED, LOST = {WRITER: "queued"}, {WRITER: "lost"}
+QUEUED = {WRITER: "queued"}
+LOST = {WRITER: "lost"}
 NEVER_WRITE = ("check_freshness", "prune_history")  # jobs
 ASSETS_PAGE = "__ASSET_JOB"  # the job of runs from there; Dagster names it nowhere in public
 GRACE = 120.0  # seconds

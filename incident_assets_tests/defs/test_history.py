@@ -36,6 +36,16 @@ def by_day() -> None:
     print("a day")
 
 
+@dg.asset_check(asset=counted)
+def counted_right() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset
+def fails() -> None:
+    raise ZeroDivisionError
+
+
 @dg.op
 def hops() -> None:
     print("hop")
@@ -64,10 +74,10 @@ def history(request: pytest.FixtureRequest) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run(instance: dg.DagsterInstance, days: float, *assets: Any, partition: str = "") -> str:
+def run(instance: dg.DagsterInstance, days: float, *assets: Any, **options: Any) -> str:
     """Materialise assets, or run the plain job, so many days ago; return the run's id."""
     if assets:
-        result = dg.materialize(assets, instance=instance, partition_key=partition or None)
+        result = dg.materialize(assets, instance=instance, raise_on_error=False, **options)
     else:
         result = plain.execute_in_process(instance=instance)
     age(instance, result.run_id, days)
@@ -128,10 +138,17 @@ def test_the_latest_of_each_asset_partition_and_check_stays_readable(
     history: dg.DagsterInstance,
 ) -> None:
     run(history, 60, counted)
-    days = {day: run(history, 50, by_day, partition=day) for day in ("2026-01-01", "2026-01-02")}
-    again = run(history, 45, by_day, partition="2026-01-02")
+    days = {
+        day: run(history, 50, by_day, partition_key=day) for day in ("2026-01-01", "2026-01-02")
+    }
+    again = run(history, 45, by_day, partition_key="2026-01-02")
     latest = run(history, 40, counted)
-    kept = {latest, again, days["2026-01-01"]}
+    run(history, 40, fails)
+    last_try = run(history, 39, fails)
+    alone = dg.AssetSelection.checks(counted_right)
+    run(history, 38, counted, counted_right, selection=alone)
+    checked = run(history, 37, counted, counted_right, selection=alone)
+    kept = {latest, again, days["2026-01-01"], last_try, checked}
     logs = {x: len(history.all_logs(x)) for x in kept}
     assert prune(history) == kept
     assert {x: len(history.all_logs(x)) for x in kept} == logs

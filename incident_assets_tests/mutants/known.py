@@ -64,6 +64,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "warehouse/file.py": (
         "warehouse/test_storage.py",
         "warehouse/test_private.py",
+        "defs/test_schedules.py",
         "api/test_failures.py",
         "test_commands.py",
     ),
