@@ -97,6 +97,14 @@ class PageResponse(Response):
                 raise LongBody(f"a response is longer than {self.limit:g} MB (INCIDENT_BODY_LIMIT)")
             yield piece
 
+    def read_body(self) -> None:
+        """Read the whole body into one buffer; requests would join pieces, and hold it twice."""
+        body = bytearray()
+        for piece in self.iter_content(PIECE):
+            body += piece
+        # Nothing public sets what was read; `content` returns it.
+        self._content = body  # type: ignore[assignment]
+
     @property
     def text(self) -> str:
         """The body as text: of JSON it is UTF-8, which requests would find out byte by byte."""
@@ -152,8 +160,8 @@ class PacedAdapter(HTTPAdapter):
         response = None
         with CutOff.after(seconds) as cut_off, self._stop.reaching(cut_off):
             try:
-                response = super().send(request, *args, **kwargs)
-                _ = response.content  # read here, where it can be cut off
+                response = cast(PageResponse, super().send(request, *args, **kwargs))
+                response.read_body()  # here, where it can be cut off
             except RequestException:
                 if not cut_off.reached:
                     self._pacer.release(resource)

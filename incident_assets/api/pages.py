@@ -4,9 +4,9 @@ A page is trusted only if it is whole (paging that cannot lie): its list is ther
 an id, and a paginated endpoint says what comes next. Requests and retries are the session's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -19,6 +19,9 @@ from incident_assets.api.exact_json import is_storable, parse_json
 from incident_assets.api.rows import Row, UnknownFields, build_row_type
 
 LONGEST_ID = 1000  # characters
+LONG_BODY = 8 << 20  # bytes, beyond which a body is decoded part by part, and twice
+PART_ROWS = 2000
+BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 MOST_ROWS = 2**63  # that a total can announce and the log can hold
 
 
@@ -49,18 +52,39 @@ def refuse_redirect(response: Response) -> None:
         raise Redirected(f"{response.status_code}: redirected to {target}", response=response)
 
 
-@dataclass(frozen=True)
-class Page:
-    """The items of one response, as `tables` takes them, with their ids and its size in bytes.
-
-    `after` is the cursor of the next page, if any, `total` the announced number of rows.
-    """
+class Part(NamedTuple):
+    """Some items of a page, all as `rows` takes them: Rows or parsed; and their size in bytes."""
 
     items: Sequence[Any]
-    ids: Sequence[str]
     size: int
-    after: str | None
-    total: int | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one response has: its items in parts, decoded each time they are asked for if long.
+
+    `listed` is what the list holds, as it was read. `ids` are those of a page that may go on,
+    `after` is the cursor of the next one, if any, and `total` the announced number of rows.
+    """
+
+    parts: Iterable[Part]
+    listed: Sequence[Any]
+    ids: Sequence[str] = ()
+    after: str | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class _LongList:
+    """The items of a long body as the texts they came as, decoded a part at a time."""
+
+    texts: Sequence[msgspec.Raw]
+    decode: Callable[[bytes], Sequence[Any]]
+
+    def __iter__(self) -> Iterator[Part]:
+        for start in range(0, len(self.texts), PART_ROWS):
+            body = b"[" + b",".join(self.texts[start : start + PART_ROWS]) + b"]"
+            yield Part(self.decode(body), len(body))
 
 
 class PageReader:
@@ -74,7 +98,8 @@ class PageReader:
         self._paginated = way.page_size is not None
         self._unknown = unknown or UnknownFields(endpoint)
         self._extra: list[str] = []
-        self._decoder = self._build_decoder()
+        self._list_decoder = self._build_decoder(msgspec.Raw)
+        self._learn_rows()
 
     def judge(self, response: Response) -> Page:
         """Return the page in a response, and note it there, where dlt and its rows are read from.
@@ -88,23 +113,28 @@ class PageReader:
         if isinstance(response, PageResponse):
             cursor = {"after": page.after} if page.after else {}
             response.page = page
-            response.decoded = {self._endpoint.name: page.items, "pagination_meta": cursor}
+            response.decoded = {self._endpoint.name: page.listed, "pagination_meta": cursor}
         return page
 
     def refuse_others(self, page: Page, field: str, wanted: str) -> None:
         """Raise IgnoredFilter if a row has something else in a text column than was asked for."""
         number = [column.name for column in self._endpoint.columns].index(field) - 1
-        for item in page.items:
+        for item in (item for part in page.parts for item in part.items):
             known = isinstance(item, Row)
             found = getattr(item, f"field_{number}") if known else item.get(field)
             if isinstance(found, str) and found != wanted:
                 raise IgnoredFilter(f"the API ignores {field}")
 
-    def _build_decoder(self) -> "msgspec.json.Decoder[Any]":
-        row: Any = build_row_type(self._endpoint, self._extra)
+    def _learn_rows(self) -> None:
+        """Have rows be decoded with the fields that are known now."""
+        self._row = build_row_type(self._endpoint, self._extra)
+        self._page_decoder = self._build_decoder(self._row)
+        self._rows_decoder = msgspec.json.Decoder(list[self._row])  # type: ignore[name-defined]
+
+    def _build_decoder(self, item: Any) -> "msgspec.json.Decoder[Any]":
         page = msgspec.defstruct(
             "page",
-            [("items", list[row]), ("pagination_meta", Any, None)],
+            [("items", list[item]), ("pagination_meta", Any, None)],
             rename={"items": self._endpoint.name},
         )
         return msgspec.json.Decoder(page)
@@ -112,20 +142,21 @@ class PageReader:
     def read(self, response: Response) -> Page:
         """Return the page in a successful response. Raises BadPage if it is not a whole one."""
         body = response.content
+        parts: Iterable[Part]
         try:
-            items, meta = self._decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if len(body) > LONG_BODY:
+                page = self._list_decoder.decode(body)
+                parts = _LongList(page.items, self._decode_part)
+            else:
+                page = _decode(self._page_decoder, body)
+                parts = (Part(page.items, len(body)),)
+            items, meta = page.items, page.pagination_meta
+        except BROKEN_JSON:
             items, meta = self._parse(response)
-        known = bool(items) and isinstance(items[0], Row)
-        ids = [item.id for item in items] if known else [_read_id(item) for item in items]
-        if not (set(map(type, ids)) <= {str} and all(ids) and "".join(ids).isprintable()):
-            raise BadPage("an item of the page has no id")
-        if max(map(len, ids), default=0) > LONGEST_ID:
-            raise BadPage(f"an id on the page has more than {LONGEST_ID:,} characters")
-        if not known:
-            self._learn(items)
+            parts = (Part(items, len(body)),)
+        ids = [identifier for part in parts for identifier in self._read_ids(part.items)]
         if not self._paginated:
-            return Page(items, ids, len(body), None, None)
+            return Page(parts, items)
         if not isinstance(meta, dict):
             raise RetryablePage(
                 "the page has no pagination_meta, so whether it is the last is unknown"
@@ -134,13 +165,29 @@ class PageReader:
         if after is not None and not (isinstance(after, str) and is_storable(after)):
             raise RetryablePage("the cursor pagination_meta.after is no text")
         total = total if type(total) is int and 0 <= total < MOST_ROWS else None
-        return Page(items, ids, len(body), after or None, total)
+        return Page(parts, items, ids, after or None, total)
 
-    def _decode(self, body: bytes) -> tuple[Sequence[Any], Any]:
-        if not body.isascii():
-            body.decode()  # of what the decoder skips, it does not check whether it is UTF-8
-        page = self._decoder.decode(body)
-        return page.items, page.pagination_meta
+    def _read_ids(self, items: Sequence[Any]) -> Sequence[str]:
+        """Return the ids of items, each of which has one; learn the fields of those not known."""
+        known = bool(items) and isinstance(items[0], Row)
+        ids = [item.id for item in items] if known else [_read_id(item) for item in items]
+        if not (set(map(type, ids)) <= {str} and all(ids) and "".join(ids).isprintable()):
+            raise BadPage("an item of the page has no id")
+        if max(map(len, ids), default=0) > LONGEST_ID:
+            raise BadPage(f"an id on the page has more than {LONGEST_ID:,} characters")
+        if not known:
+            self._learn(items)
+        return ids
+
+    def _decode_part(self, body: bytes) -> Sequence[Any]:
+        try:
+            return _decode(self._rows_decoder, body)
+        except BROKEN_JSON:
+            pass
+        try:
+            return parse_json(body)
+        except (ValueError, RecursionError):
+            raise NoPage("an item of the page is no JSON") from None
 
     def _parse(self, response: Response) -> tuple[Sequence[Any], Any]:
         kind = response.headers.get("Content-Type", "").split(";")[0].strip() or "no content type"
@@ -158,7 +205,13 @@ class PageReader:
     def _learn(self, items: Sequence[Any]) -> None:
         if unknown := set(self._unknown.admit(items)).difference(self._extra):
             self._extra = sorted(unknown.union(self._extra))
-            self._decoder = self._build_decoder()
+            self._learn_rows()
+
+
+def _decode(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
+    if not body.isascii():
+        body.decode()  # of what the decoder skips, it does not check whether it is UTF-8
+    return decoder.decode(body)
 
 
 def _read_id(item: Any) -> Any:

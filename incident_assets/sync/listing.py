@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
+
 from incident_assets.api.adapter import Traffic
 from incident_assets.api.endpoints import CATEGORY_FILTER, Endpoint, Way
 from incident_assets.api.failures import Failure, describe_surprise
@@ -22,6 +24,8 @@ from incident_assets.warehouse.spool import Spool
 logger = logging.getLogger(__name__)
 
 BARREN_PAGES = 3  # in a row without a new row, after which a walk is taken to be endless
+SEEN_BITS = 2**25
+BITS_OF_ID = 4
 
 
 def is_its_own(error: BaseException) -> bool:
@@ -29,11 +33,35 @@ def is_its_own(error: BaseException) -> bool:
     return find_interrupt(error) is None and find_storage_failure(error) is None
 
 
+class SeenIds:
+    """Which ids a walk has seen, in 4 MB whatever it lists: a Bloom filter.
+
+    Of a million ids, one in six thousand is taken for one that came before; none the other way.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(SEEN_BITS // 8)
+
+    def note(self, ids: Iterable[str]) -> bool:
+        """Note ids, and return whether one of them is new."""
+        bits, is_new = self._bits, False
+        for identifier in ids:
+            number = hash(identifier)
+            step = number >> 32 | 1
+            for _ in range(BITS_OF_ID):
+                number = (number + step) % SEEN_BITS
+                byte, bit = number >> 3, 1 << (number & 7)
+                if not bits[byte] & bit:
+                    bits[byte] |= bit
+                    is_new = True
+        return is_new
+
+
 @dataclass
 class Walk:
-    """How far one of a listing's walks is: it began after `since` rows of the listing."""
+    """How far one of a listing's walks is, while it goes on."""
 
-    since: int
+    seen: SeenIds = field(default_factory=SeenIds)
     cursors: set[str] = field(default_factory=set)
     barren: int = 0
 
@@ -50,11 +78,17 @@ class Listing:
     was asked for has come. `columns` are those that the table has so far.
     """
 
-    def __init__(self, endpoint: Endpoint, folder: Path, columns: Iterable[str] = ()):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        folder: Path,
+        connection: duckdb.DuckDBPyConnection,
+        columns: Iterable[str] = (),
+    ):
         self.endpoint = endpoint
         self.name = endpoint.name
         self.way = endpoint.newest
-        self.spool = Spool(endpoint, folder, columns)
+        self.spool = Spool(endpoint, folder, connection, columns)
         self.traffic = Traffic(endpoint.name)
         self.since: str | None = None
         self.incidents: Sequence[str] | None = None
@@ -85,7 +119,7 @@ class Listing:
 
     @property
     def rows(self) -> int:
-        """Distinct ids seen so far."""
+        """Rows that came so far; once it has ended, those with an id of their own."""
         return self.spool.rows
 
     @property
@@ -139,17 +173,21 @@ class Listing:
         with self._lock:
             self.pages += 1
             self.announced = page.total if page.total is not None else self.announced
-            going = self._walks.setdefault(walk, Walk(self.spool.taken))
             if page.after is None:
-                del self._walks[walk]
-            elif page.after in going.cursors:
-                raise BadPage("the API repeated a cursor, so the listing would never end")
+                self._walks.pop(walk, None)
             else:
-                going.cursors.add(page.after)
-        is_new = self.spool.add(page.items, page.ids, page.size, going.since)
-        going.barren = 0 if is_new else going.barren + 1
-        if page.after is not None and going.barren >= BARREN_PAGES:
-            raise BadPage(
-                f"{going.barren} pages in a row had no new row and a new cursor each, so the "
-                "listing would never end"
-            )
+                _go_on(self._walks.setdefault(walk, Walk()), page.ids, page.after)
+        for part in page.parts:
+            self.spool.add(part.items, part.size)
+
+
+def _go_on(walk: Walk, ids: Iterable[str], after: str) -> None:
+    if after in walk.cursors:
+        raise BadPage("the API repeated a cursor, so the listing would never end")
+    walk.cursors.add(after)
+    walk.barren = 0 if walk.seen.note(ids) else walk.barren + 1
+    if walk.barren >= BARREN_PAGES:
+        raise BadPage(
+            f"{walk.barren} pages in a row had no new row and a new cursor each, so the listing "
+            "would never end"
+        )

@@ -26,10 +26,10 @@ def bound_memory() -> Iterator[None]:
     finally:
         pa.set_memory_pool(pool)
         gc.set_threshold(*thresholds)
-        _release_memory()
+        release_memory()
 
 
-def _release_memory() -> None:
+def release_memory() -> None:
     """Give freed memory back to the system, where the C library would keep it (glibc)."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):

@@ -92,7 +92,7 @@ def _try_resource(
 
 
 def _judge_moments(settings: Settings, page: Page) -> Readiness:
-    rows = [msgspec.to_builtins(item) for item in page.items]
+    rows = [msgspec.to_builtins(item) for part in page.parts for item in part.items]
     try:
         moments = find_moments(settings, [(x["id"], _read_text(x.get("name"))) for x in rows])
     except SettingError as error:

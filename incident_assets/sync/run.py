@@ -6,7 +6,7 @@ Used by the Dagster op and by the command alike. What the stages do is in `stage
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,7 +48,7 @@ from incident_assets.warehouse.versions import prepare_versions
 
 logger = logging.getLogger(__name__)
 
-MEMORY = "150MB"  # of DuckDB, beyond which it works on disk
+MEMORY = "350MB"  # of DuckDB: a row group of incidents, with what it is compressed in; then disk
 
 
 @contextmanager
@@ -81,7 +81,6 @@ def open_sync(
     key = resolve_key()
     logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
-    connection.execute(f"SET memory_limit = '{MEMORY}'")
     connection.execute("SET TimeZone = 'UTC'")  # in others Python cannot hold every instant
     prepare_log(connection)
     prepare_versions(connection)
@@ -91,20 +90,23 @@ def open_sync(
     remember_account(connection, settings, identity)
     with (
         bound_memory(),
+        _bound_database(connection),
         open_working_folder(settings.database) as folder,
         _dlt_settings(),
         _choose_schema(connection, full_refresh) as schema,
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
         listings = {
-            x.name: Listing(x, folder, read_columns(connection, f"{RAW_SCHEMA}.{x.name}"))
+            x.name: Listing(
+                x, folder, connection, read_columns(connection, f"{RAW_SCHEMA}.{x.name}")
+            )
             for x in wanted
         }
         pin_columns(connection, RAW_SCHEMA, wanted)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}
-        statuses = _find_statuses(listings, folder)
+        statuses = _find_statuses(listings, folder, connection)
         plan = Plan(
             *(connection, schema, listings, tables, known, changes, started, statuses),
             accepted=accept_loss,
@@ -119,11 +121,13 @@ def open_sync(
                 )
 
 
-def _find_statuses(listings: Mapping[str, Listing], folder: Path) -> Listing | None:
+def _find_statuses(
+    listings: Mapping[str, Listing], folder: Path, connection: duckdb.DuckDBPyConnection
+) -> Listing | None:
     """Return the listing of statuses that incidents need; its requests count as theirs."""
     if INCIDENTS not in listings or STATUSES in listings:
         return listings.get(STATUSES) if INCIDENTS in listings else None
-    statuses = Listing(find_endpoint(STATUSES), folder)
+    statuses = Listing(find_endpoint(STATUSES), folder, connection)
     statuses.traffic = listings[INCIDENTS].traffic
     return statuses
 
@@ -153,6 +157,17 @@ def _choose_schema(connection: duckdb.DuckDBPyConnection, full_refresh: bool) ->
 def _drop_refresh(connection: duckdb.DuckDBPyConnection) -> None:
     for schema in (REFRESH_SCHEMA, f"{REFRESH_SCHEMA}_staging"):
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@contextmanager
+def _bound_database(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute(f"SET memory_limit = '{MEMORY}'")
+    try:
+        yield
+    finally:
+        # What is written into the file at closing may take more; else it stays in the log beside.
+        with suppress(duckdb.Error):
+            connection.execute("RESET memory_limit")
 
 
 @contextmanager

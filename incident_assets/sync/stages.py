@@ -22,6 +22,7 @@ from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.load import build_source, find_table
 from incident_assets.sync.log import Kind, Outcome, write_log, write_newest_rows
 from incident_assets.sync.loss import Verdict
+from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.file import read_first_line
 from incident_assets.warehouse.merging import (
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 IDLE = "there was nothing to ask for: no incident has changed or is active"
 LOAD_WORKERS = 4  # more would only hold more in memory at once
+LAST_MEMORY = "80%"  # of the machine's, for DuckDB where its usual share was not enough
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Sync:
         if not self.account.is_proven:
             listings = {*self.plan.listings.values(), *self.plan.chain}
             recognise_rows(self.connection, self.settings, listings)
+        release_memory()
 
     def load(self, run: Callable[[Any], Iterable[Any]]) -> list[Any]:
         """Have `run` load the dlt source of what the listings change; return what it yields.
@@ -93,6 +96,7 @@ class Sync:
                     self._blame(error)
             # One at a time from now on: what takes all the memory may break another's load.
             workers = 1
+            self.connection.execute(f"SET memory_limit = '{LAST_MEMORY}'")
             self.pipeline.abort_packages()
         self.landings.clear()
         return []

@@ -1,15 +1,18 @@
-"""The rows of one listing on disk, as they come: typed Parquet files with one row per id.
+"""The rows of one listing on disk, as they come: typed Parquet files, in the end one row per id.
 
-Memory stays bounded whatever a listing holds. Whether the listing is whole is not known here.
+Memory stays bounded whatever a listing holds: which ids came twice, the database finds. Whether the
+listing is whole is not known here.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,79 +37,71 @@ class SpooledFile:
 class Spool:
     """The rows of a listing, in a folder of the run. Used by all threads that fetch them.
 
-    `columns` are those that its table has so far. After `end`, `files` hold the rows, and `sql`
-    reads them, one row per id.
+    `connection` finds what came twice, and `columns` are those that its table has so far. `rows`
+    are those that came, after `end` those with an id of their own; then `files` hold them, and
+    `sql` reads them.
     """
 
-    def __init__(self, endpoint: Endpoint, folder: Path, columns: Iterable[str] = ()):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        folder: Path,
+        connection: duckdb.DuckDBPyConnection,
+        columns: Iterable[str] = (),
+    ):
         self._endpoint = endpoint
+        self._connection = connection
         self.folder = folder
         self.unknown = UnknownFields(endpoint, columns)
         self.files: Sequence[SpooledFile] = ()
         self.sql = ""
+        self.rows = 0
         self._lock = threading.Lock()
-        self._row_of: dict[str, int] = {}
-        self._stale: set[int] = set()
-        self._spooled = 0
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
         self._written: list[SpooledFile] = []
         self._file: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
 
-    @property
-    def rows(self) -> int:
-        """Distinct ids so far."""
-        return self._spooled - len(self._stale)
-
-    @property
-    def duplicates(self) -> int:
-        """Rows that came more than once; the last one counts."""
-        return len(self._stale)
-
-    @property
-    def taken(self) -> int:
-        """Rows so far, with those that came more than once."""
-        return self._spooled
-
-    def add(self, items: Sequence[Any], ids: Sequence[str], size: int, since: int) -> bool:
-        """Take the items of a page of so many bytes, with their ids.
-
-        Return whether it has an id that did not come after the first `since` rows.
-        """
+    def add(self, items: Sequence[Any], size: int) -> None:
+        """Take items that came in so many bytes; of those with one id, the last one counts."""
         with self._lock:
-            is_new = bool(ids)
             if self._waiting and items and type(items[0]) is not type(self._waiting[0]):
                 self._flush()
-            rows = {identifier: row for row, identifier in enumerate(ids, self._spooled)}
-            if len(rows) < len(ids) or not self._row_of.keys().isdisjoint(rows):
-                is_new = any(self._row_of.get(identifier, -1) < since for identifier in ids)
-                for number, identifier in enumerate(ids, self._spooled):
-                    if (stale := self._row_of.get(identifier)) is not None:
-                        self._stale.add(stale)
-                    self._row_of[identifier] = number
-            else:
-                self._row_of.update(rows)
-            self._spooled += len(ids)
+            self.rows += len(items)
             self._waiting.extend(items)
             self._waiting_bytes += size
             if len(self._waiting) >= CHUNK_ROWS or self._waiting_bytes >= CHUNK_BYTES:
                 self._flush()
-            return is_new
 
     def end(self) -> None:
         """Close the files and leave one row per id in them; there is at least one file."""
         self._flush()
         self._close()
-        self._row_of.clear()
-        first, files = 0, []
-        for file in self._written:
-            stale = {row - first for row in self._stale if first <= row < first + file.rows}
-            first += file.rows
-            files.append(_drop_rows(file, stale) if stale else file)
-        self.files = files or [self._write_empty()]
-        paths = ", ".join(quote_path(file.path) for file in self.files)
-        self.sql = f"read_parquet([{paths}], union_by_name = true)"
+        files = self._written or [self._write_empty()]
+        stale = self._find_stale(files)
+        self.files = [_drop_rows(file, stale.get(str(file.path), ())) for file in files]
+        self.rows = sum(file.rows for file in self.files)
+        self.sql = _read_files(self.files)
+
+    def _find_stale(self, files: Sequence[SpooledFile]) -> dict[str, set[int]]:
+        """Return the rows whose id came again later, by file."""
+        with self._connection.cursor() as cursor:
+            query = f"SELECT count(*) - count(DISTINCT id) FROM {_read_files(files)}"
+            if not any(cursor.execute(query).fetchone() or ()):
+                return {}
+            source = _read_files(files, "filename = true", "file_row_number = true")
+            rows = cursor.execute(
+                f"""SELECT filename, file_row_number FROM {source}
+                QUALIFY row_number() OVER (
+                    PARTITION BY id ORDER BY list_position(?, filename) DESC, file_row_number DESC
+                ) > 1""",
+                [[str(file.path) for file in files]],
+            ).fetchall()
+        stale = defaultdict(set)
+        for path, row in rows:
+            stale[path].add(row)
+        return stale
 
     def _write_empty(self) -> SpooledFile:
         schema = build_schema(build_columns(self._endpoint))
@@ -117,12 +112,6 @@ class Spool:
     def reopen(self) -> None:
         """Take more rows after `end`; those that come again replace those of before."""
         self._written = [file for file in self.files if file.rows]
-        self._stale.clear()
-        ids: list[str] = []
-        for file in self._written:
-            ids += pq.read_table(file.path, columns=["id"])["id"].to_pylist()
-        self._row_of = {identifier: row for row, identifier in enumerate(ids)}
-        self._spooled = len(ids)
 
     def discard(self) -> None:
         """Let go of the files, whatever state they are in; on a full disk open ones take room."""
@@ -157,7 +146,14 @@ class Spool:
                 self._file.close()
 
 
-def _drop_rows(file: SpooledFile, stale: set[int]) -> SpooledFile:
+def _read_files(files: Iterable[SpooledFile], *options: str) -> str:
+    paths = ", ".join(quote_path(file.path) for file in files)
+    return f"read_parquet({', '.join((f'[{paths}]', 'union_by_name = true', *options))})"
+
+
+def _drop_rows(file: SpooledFile, stale: Collection[int]) -> SpooledFile:
+    if not stale:
+        return file
     path = file.path.with_suffix(".distinct.parquet")
     first = 0
     with pq.ParquetFile(file.path) as source, pq.ParquetWriter(path, file.schema) as target:

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from incident_assets.api import pages
 from incident_assets.demo.faults import (
     Effect,
     Fault,
@@ -117,6 +118,27 @@ def test_a_broken_answer_fails_its_resource_alone(
     assert reason in str(outcomes["users"].failure)
     assert outcomes["users"].requests == requests
     assert outcomes["severities"].failure is None
+    assert read_table("users") == before
+
+
+@pytest.mark.parametrize(
+    ("effect", "reason"),
+    [
+        (status(200, _page("users").replace(b"}]", b', "seats": ["\xff"]}]')), "no JSON"),
+        (edit(lambda body: body["users"].append("x")), "has no id"),
+        (edit(lambda body: body["users"][-1].update(id="x" * 1001)), "more than 1,000 char"),
+    ],
+    ids=["no UTF-8", "no object", "a long id"],
+)
+def test_a_long_page_is_judged_to_its_end(
+    effect: Effect, reason: str, api: DemoApi, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LONG_BODY", 1)
+    monkeypatch.setattr(pages, "PART_ROWS", 3)
+    assert not sync("users")["users"].failure
+    before = read_table("users")
+    api.inject(Fault(effect, resource="users"))
+    assert reason in str(sync("users")["users"].failure)
     assert read_table("users") == before
 
 
@@ -235,13 +257,16 @@ def test_duplicates_leave_one_row_the_last(api: DemoApi, sync: Sync) -> None:
     "the last row counts",
     "one row per id",
 )
-def test_an_id_on_two_pages_keeps_the_row_that_came_last(api: DemoApi, sync: Sync) -> None:
+@pytest.mark.parametrize("more", [{}, {"novel": "in a file of its own"}])
+def test_an_id_on_two_pages_keeps_the_row_that_came_last(
+    more: dict[str, str], api: DemoApi, sync: Sync
+) -> None:
     for _ in range(250):
         api.add("incidents")
     newest = api.rows("incidents")[-1]["id"]
 
     def add_newest(body: dict[str, list[dict[str, str]]]) -> None:
-        body["incidents"].append({"id": newest, "name": "seen later"})
+        body["incidents"].append({"id": newest, "name": "seen later", **more})
 
     api.inject(Fault(edit(add_newest), resource="incidents", last_page=True))
     sync("incidents")

@@ -98,9 +98,4 @@ EXPLAINED: Mapping[str, str] = {
     "self.capabilities = cache(super().capabilities) → pass": (
         "the same capabilities, looked up anew at each of dlt's questions: slower, nothing else"
     ),
-    "warehouse/spool.py Spool.add: if len(rows) < len(ids) or not self._row_of.keys().isd… → "
-    "if len(rows) <= len(ids) or not self._row_of.keys().isd…": (
-        "ids are looked at one by one on every page, where all at once would do: slower, and "
-        "the same rows"
-    ),
 }

@@ -25,7 +25,7 @@ from incident_assets.demo.faults import (
 )
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
-from incident_assets.sync import plan, run
+from incident_assets.sync import plan, run, stages
 from incident_assets.sync.listing import BARREN_PAGES, Listing
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
@@ -164,11 +164,17 @@ def test_a_table_has_at_most_so_many_unknown_columns(api: DemoApi, sync: Sync) -
 
 
 @pytest.fixture
-def break_load(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have an incident that is too long for the memory that DuckDB may have."""
+def break_first_load(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an incident that is too long for the memory that DuckDB may have at first."""
     monkeypatch.setattr(run, "MEMORY", "64MB")
     fault = Fault(add_fields(severity={"name": "x" * 20_000_000}), resource="incidents")
     api.inject(fault)
+
+
+@pytest.fixture
+def break_load(break_first_load: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an incident that is too long for all the memory that there is."""
+    monkeypatch.setattr(stages, "LAST_MEMORY", "64MB")
 
 
 @pytest.fixture
@@ -209,6 +215,14 @@ def test_a_value_that_breaks_its_load_costs_its_own_resource(
     api.heal()
     assert sync_changes(*LIVE)["incidents"].changed == 1  # what it had asked for is asked again
     assert_same_as_upstream(api, *LIVE)
+
+
+def test_what_takes_more_memory_than_usual_is_loaded_all_the_same(
+    break_first_load: None, api: DemoApi, settings: Settings
+) -> None:
+    incident = api.rows("incidents")[-1]["id"]
+    assert not any(outcome.failure for outcome in run_sync(settings, LIVE))
+    assert len(read_table("incidents")[incident]["severity"]) > 20_000_000
 
 
 def test_a_first_load_that_breaks_leaves_an_empty_table_and_the_others(
