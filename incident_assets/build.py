@@ -26,6 +26,7 @@ from incident_assets.defs.publish import build_published_copy
 from incident_assets.defs.report import build_report_asset
 from incident_assets.defs.schedules import build_schedules
 from incident_assets.defs.translator import API_KEY
+from incident_assets.settings import read_shown
 from incident_assets.sync.telemetry import opt_out
 
 
@@ -46,6 +47,7 @@ def build_definitions(
     table = extend_table(endpoints)
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
+    shown = read_shown()
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
     return dg.Definitions(
         assets=[
@@ -64,7 +66,7 @@ def build_definitions(
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
         jobs=[*build_jobs(table), build_prune_job()],
         schedules=build_schedules(duckdb),
-        sensors=[build_alerts()],
+        sensors=[build_alerts()] if shown.alert_webhook else [],
         resources={
             "api": ApiResource(),
             "dlt": DagsterDltResource(),

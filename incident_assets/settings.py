@@ -1,8 +1,8 @@
 """Every setting, once: its environment variable, its default and what it means.
 
-Settings are read when a run or a command starts, never at import, and the API key is not among
-them: a run or command looks it up when it begins. The README's table of settings is made from the
-fields below.
+Settings are read when a run or a command starts, but for those that the definitions follow from
+(`SHOWN`). The API key is not among them: a run or command looks it up when it begins.
+docs/settings.md is made from the fields below.
 """
 
 import os
@@ -21,6 +21,8 @@ MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
+WEBHOOK = "INCIDENT_ALERT_WEBHOOK"
+SHOWN = (WEBHOOK,)  # what the definitions follow from, rather than a run
 
 
 class SettingError(Exception):
@@ -59,7 +61,7 @@ class Settings:
         "INCIDENT_REPORT_PATH", "", "HTML file of the report; unset, beside the database"
     )
     alert_webhook: str = _setting(
-        "INCIDENT_ALERT_WEBHOOK",
+        WEBHOOK,
         "",
         "Where failures and recoveries are posted, as Slack takes them; a secret",
         secret=True,
@@ -183,7 +185,7 @@ class Settings:
         """Return where alerts go, or ''. Raises SettingError if that is no address."""
         if self.alert_webhook:
             example = "https://hooks.example.com/services/..."
-            _split_address("INCIDENT_ALERT_WEBHOOK", self.alert_webhook, example)
+            _split_address(WEBHOOK, self.alert_webhook, example)
         return self.alert_webhook
 
 
@@ -207,6 +209,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         else:
             given[setting.name] = raw
     return Settings(**given)
+
+
+def read_shown() -> Settings:
+    """Return the settings that definitions are made from; the others are as by default."""
+    return read_settings({name: os.environ.get(name, "") for name in SHOWN})
 
 
 def _check_number(value: float, about: Mapping[str, Any]) -> None:

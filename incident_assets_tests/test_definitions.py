@@ -92,6 +92,14 @@ def test_the_source_loads_without_dagster() -> None:
     assert result.stdout.strip() == b"False", result.stderr
 
 
+def test_no_definition_says_which_location_it_is_in() -> None:
+    definitions = build_definitions()
+    jobs = [definitions.resolve_job_def(job.name) for job in definitions.jobs or ()]
+    schedules = [definitions.resolve_schedule_def(x.name) for x in definitions.schedules or ()]
+    # It would beat the true location, wherever the definitions are loaded.
+    assert not [x for x in (*jobs, *schedules) if ".dagster/repository" in x.tags]
+
+
 def test_importing_the_definitions_writes_nothing(tmp_path: object) -> None:
     result = run_command("dagster", "definitions", "validate", "-m", "incident_assets.definitions")
     assert result.returncode == 0, result.stderr
