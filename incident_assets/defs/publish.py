@@ -26,7 +26,8 @@ def build_published_copy() -> dg.AssetsDefinition:
         kinds={"duckdb"},
         # It depends on the log alone, so that nothing skipped stops it, and comes last.
         op_tags={"dagster/priority": "-100"},
-        description="The whole database in a second file that is safe to keep open: a sync that "
+        description="What is read of the database (raw tables, models, the sync log, schemas of "
+        "your own), in a second file that is safe to keep open: a sync that "
         "changed anything replaces it at once, and who reads the old one keeps reading it until "
         "reconnecting. New rows of the sync log alone replace it once an hour. After "
         "a full refresh that dropped rows, or a loss that was accepted, the copy of before stays "

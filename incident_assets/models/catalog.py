@@ -20,6 +20,7 @@ from incident_assets.api.categories import Category
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.comments import Description
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables
@@ -63,6 +64,11 @@ class Model:
     grain: tuple[str, ...]
     tables: frozenset[tuple[str, str]]
     columns: tuple[ModelColumn, ...]
+
+    @property
+    def texts(self) -> Description:
+        """What its table and columns are."""
+        return Description("\n\n".join(self.notes), {x.name: x.description for x in self.columns})
 
 
 @cache
