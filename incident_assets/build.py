@@ -49,18 +49,19 @@ def build_definitions(
     duckdb = given.get("duckdb") or DuckDBResource()
     shown = read_shown()
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
+    own = [build_ingestion(table), *build_models(), build_report_asset()]
+    own.append(build_published_copy(table))
+    if owners := shown.list_owners():
+        own = [*dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), own)]
     return dg.Definitions(
         assets=[
             dg.AssetSpec(
                 API_KEY,
-                group_name="operations",
+                group_name="api",
                 kinds={"api"},
                 description="The incident-management API that everything is read from.",
             ),
-            build_ingestion(table),
-            *build_models(),
-            build_report_asset(),
-            build_published_copy(),
+            *own,
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],

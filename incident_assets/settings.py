@@ -16,13 +16,14 @@ from urllib.parse import SplitResult, urlsplit
 
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
+OWNER = re.compile(r"team:\S+|[^\s@:]+@[^\s@]+\.[a-zA-Z]{2,}")
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
 MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
-WEBHOOK = "INCIDENT_ALERT_WEBHOOK"
-SHOWN = (WEBHOOK,)  # what the definitions follow from, rather than a run
+WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
+SHOWN = (WEBHOOK, OWNERS)  # what the definitions follow from, rather than a run
 
 
 class SettingError(Exception):
@@ -65,6 +66,9 @@ class Settings:
         "",
         "Where failures and recoveries are posted, as Slack takes them; a secret",
         secret=True,
+    )
+    owners: str = _setting(
+        OWNERS, "", "Whose the assets are, in the Dagster UI: `team:reliability,ana@example.com`"
     )
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",
@@ -187,6 +191,17 @@ class Settings:
             example = "https://hooks.example.com/services/..."
             _split_address(WEBHOOK, self.alert_webhook, example)
         return self.alert_webhook
+
+    def list_owners(self) -> list[str]:
+        """Return whose the assets are. Raises SettingError for what can be no owner."""
+        owners = [name.strip() for name in self.owners.split(",") if name.strip()]
+        for name in owners:
+            if not OWNER.fullmatch(name):
+                raise SettingError(
+                    f"{OWNERS} has {name!r}: an owner is an e-mail address, or a team as "
+                    "team:reliability"
+                )
+        return owners
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

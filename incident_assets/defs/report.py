@@ -10,7 +10,8 @@ import dagster as dg
 import pyarrow as pa
 
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
-from incident_assets.models.catalog import MODEL_SCHEMA
+from incident_assets.defs.translator import describe_tables
+from incident_assets.models.catalog import MODEL_SCHEMA, read_models
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseError, read_first_line
 from incident_assets.warehouse.private import replace_file
@@ -29,6 +30,7 @@ NIGHTLY = {"cadence": "nightly"}
 
 def build_report_asset() -> dg.AssetsDefinition:
     """Return the asset that writes the report."""
+    shown = {f"{MODEL_SCHEMA}.{mart}": read_models()[mart].notes[0] for mart in MARTS.values()}
 
     @dg.asset(
         key=[MODEL_SCHEMA, "reliability_report"],
@@ -36,6 +38,7 @@ def build_report_asset() -> dg.AssetsDefinition:
         group_name="analytics",
         kinds={"matplotlib", "html"},
         tags=NIGHTLY,
+        metadata={"dagster/column_schema": describe_tables(shown)},
         description="Incidents per week, how fast they are acknowledged and resolved, time in "
         "status, responder load and ageing follow-ups: plots in the metadata, and one HTML file "
         "that opens offline, prints, and is readable on a phone.",

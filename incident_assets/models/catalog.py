@@ -88,6 +88,11 @@ def read_texts() -> dict[str, str]:
     return {path.name[:-4]: path.read_text() for path in paths}
 
 
+def find_file(name: str) -> str:
+    """Return the path of a model's SQL file."""
+    return str(files("incident_assets.models") / f"{name}.sql")
+
+
 @cache
 def find_origins(source: ColumnSource) -> frozenset[ColumnSource]:
     """Return the raw columns, settings and constants a column goes back to, through all models."""

@@ -25,8 +25,8 @@ LOG_TABLE = f"{LOG_SCHEMA}.log"
 LOG_COLUMNS = {
     "run_id": "VARCHAR",
     "resource": "VARCHAR",
-    "started_at": "TIMESTAMPTZ",
-    "finished_at": "TIMESTAMPTZ",
+    "started_at": "TIMESTAMP WITH TIME ZONE",
+    "finished_at": "TIMESTAMP WITH TIME ZONE",
     "listing": "VARCHAR",
     "outcome": "VARCHAR",
     "rows": "BIGINT",
