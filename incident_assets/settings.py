@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
@@ -84,6 +86,11 @@ class Settings:
         "",
         "Days that a follow-up may take, by priority: `Urgent=7,High=14`; unset, no limit",
     )
+    time_zone: str = _setting(
+        "INCIDENT_TIME_ZONE",
+        "UTC",
+        "Whose days, weeks and months the marts and the report count in, such as Europe/Berlin",
+    )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use", zero=True
     )
@@ -121,6 +128,11 @@ class Settings:
         for setting in fields(self):
             if isinstance(setting.default, float):
                 _check_number(getattr(self, setting.name), setting.metadata)
+        if self.time_zone not in available_timezones():
+            raise SettingError(
+                f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
+                "such as Europe/Berlin or America/New_York"
+            )
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
         _refuse_shared_files(self._list_files())
@@ -149,6 +161,10 @@ class Settings:
         if self.report:
             return _read_path("INCIDENT_REPORT_PATH", self.report)
         return self.database.with_name(f"{self.database.stem}.report.html")
+
+    def find_today(self) -> date:
+        """Return the calendar's day, in the time zone of marts and report."""
+        return datetime.now(ZoneInfo(self.time_zone)).date()
 
     def _list_files(self) -> Iterator[tuple[str, Path]]:
         """Yield what is written and what may lie beside it, without links, with its setting."""

@@ -62,9 +62,9 @@ METRICS = """\
 # What each figure means, and where it comes from
 
 23 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
-`mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
-in one transaction; its columns are in the UI too, and under `column lineage` what each is made
-from. One figure, row by row:
+`mart_` hold the figures. Times are UTC; days, weeks and months are those of INCIDENT_TIME_ZONE;
+durations are seconds. Each model is one SQL file, replaced in one transaction; its columns are in
+the UI too, and under `column lineage` what each is made from. One figure, row by row:
 
 ```sh
 .venv/bin/incident-assets explain mart_incident_weekly mttr_median \\

@@ -3,7 +3,6 @@
 What is plotted and said is in `incident_assets.report`.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -56,11 +55,11 @@ def build_report_asset() -> dg.AssetsDefinition:
         from incident_assets.report.build import Marts, build_report
         from incident_assets.report.page import may_replace
 
-        report = build_report(
-            Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC).date()
-        )
         with explain_errors():
-            path = duckdb.apply_to(read_settings()).report_page
+            settings = duckdb.apply_to(read_settings())
+            marts = Marts(weekly, trend, stays, load, ageing, moments)
+            report = build_report(marts, settings.find_today(), settings.time_zone)
+            path = settings.report_page
             try:
                 if not may_replace(path):
                     raise DatabaseError(

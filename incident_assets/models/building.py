@@ -56,7 +56,7 @@ def build_model(
     """Replace a model's table by what its SQL gives, if the key is whole; all of it or nothing.
 
     The table is left alone where neither the SQL, nor the settings or versions of tables that it
-    reads, are others than at its last build; `today` (UTC) is one of these settings. Raises
+    reads, are others than at its last build; `today` is one of these settings. Raises
     SettingError if a setting is wrong; after any error, closing the connection undoes what was
     begun.
     """
