@@ -94,7 +94,7 @@ def read_recipe(target: str) -> str:
     makefile = (ROOT / "Makefile").read_text()
     found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert found
-    exports = re.findall(r"^export .*", makefile, re.MULTILINE)
+    exports = re.findall(rf"^{target}: (export .*)", makefile, re.MULTILINE)
     text = "\n".join([*exports, *(line.strip("\t@") for line in found[1].splitlines())])
     for name, value in {":=": "=", " =": "=", "= ": "=", "$(BIN)": str(BIN)}.items():
         text = text.replace(name, value)
