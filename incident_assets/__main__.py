@@ -36,7 +36,7 @@ def command() -> None:
 
     Settings are environment variables. A file .env in the working directory may hold them, and
     beats the shell's. Two are needed, INCIDENT_API_BASE_URL and INCIDENT_API_KEY; the database is
-    INCIDENT_DUCKDB_PATH, data/incidents.duckdb if unset. The README lists them all.
+    INCIDENT_DUCKDB_PATH, data/incidents.duckdb if unset. docs/settings.md lists them all.
 
     Exit codes: 0 done, 1 something failed, 2 bad input.
     """

@@ -26,6 +26,7 @@ from incident_assets.defs.publish import build_published_copy
 from incident_assets.defs.report import build_report_asset
 from incident_assets.defs.schedules import build_schedules
 from incident_assets.defs.translator import API_KEY
+from incident_assets.settings import read_shown
 from incident_assets.sync.telemetry import opt_out
 
 
@@ -46,25 +47,27 @@ def build_definitions(
     table = extend_table(endpoints)
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
+    shown = read_shown()
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
+    own = [build_ingestion(table), *build_models(), build_report_asset()]
+    own.append(build_published_copy(table))
+    if owners := shown.list_owners():
+        own = [*dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), own)]
     return dg.Definitions(
         assets=[
             dg.AssetSpec(
                 API_KEY,
-                group_name="operations",
+                group_name="api",
                 kinds={"api"},
                 description="The incident-management API that everything is read from.",
             ),
-            build_ingestion(table),
-            *build_models(),
-            build_report_asset(),
-            build_published_copy(),
+            *own,
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
         jobs=[*build_jobs(table), build_prune_job()],
         schedules=build_schedules(duckdb),
-        sensors=[build_alerts()],
+        sensors=[build_alerts()] if shown.alert_webhook else [],
         resources={
             "api": ApiResource(),
             "dlt": DagsterDltResource(),

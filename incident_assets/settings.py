@@ -1,8 +1,8 @@
 """Every setting, once: its environment variable, its default and what it means.
 
-Settings are read when a run or a command starts, never at import, and the API key is not among
-them: a run or command looks it up when it begins. The README's table of settings is made from the
-fields below.
+Settings are read when a run or a command starts, but for those that the definitions follow from
+(`SHOWN`). The API key is not among them: a run or command looks it up when it begins.
+docs/settings.md is made from the fields below.
 """
 
 import os
@@ -10,17 +10,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
+OWNER = re.compile(r"team:\S+|[^\s@:]+@[^\s@]+\.[a-zA-Z]{2,}")
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
 MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
+WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
+SHOWN = (WEBHOOK, OWNERS)  # what the definitions follow from, rather than a run
 
 
 class SettingError(Exception):
@@ -59,10 +64,13 @@ class Settings:
         "INCIDENT_REPORT_PATH", "", "HTML file of the report; unset, beside the database"
     )
     alert_webhook: str = _setting(
-        "INCIDENT_ALERT_WEBHOOK",
+        WEBHOOK,
         "",
         "Where failures and recoveries are posted, as Slack takes them; a secret",
         secret=True,
+    )
+    owners: str = _setting(
+        OWNERS, "", "Whose the assets are, in the Dagster UI: `team:reliability,ana@example.com`"
     )
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",
@@ -77,6 +85,11 @@ class Settings:
         "INCIDENT_FOLLOW_UP_SLA",
         "",
         "Days that a follow-up may take, by priority: `Urgent=7,High=14`; unset, no limit",
+    )
+    time_zone: str = _setting(
+        "INCIDENT_TIME_ZONE",
+        "UTC",
+        "Whose days, weeks and months the marts and the report count in, such as Europe/Berlin",
     )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use", zero=True
@@ -115,6 +128,11 @@ class Settings:
         for setting in fields(self):
             if isinstance(setting.default, float):
                 _check_number(getattr(self, setting.name), setting.metadata)
+        if self.time_zone not in available_timezones():
+            raise SettingError(
+                f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
+                "such as Europe/Berlin or America/New_York"
+            )
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
         _refuse_shared_files(self._list_files())
@@ -143,6 +161,10 @@ class Settings:
         if self.report:
             return _read_path("INCIDENT_REPORT_PATH", self.report)
         return self.database.with_name(f"{self.database.stem}.report.html")
+
+    def find_today(self) -> date:
+        """Return the calendar's day, in the time zone of marts and report."""
+        return datetime.now(ZoneInfo(self.time_zone)).date()
 
     def _list_files(self) -> Iterator[tuple[str, Path]]:
         """Yield what is written and what may lie beside it, without links, with its setting."""
@@ -183,8 +205,19 @@ class Settings:
         """Return where alerts go, or ''. Raises SettingError if that is no address."""
         if self.alert_webhook:
             example = "https://hooks.example.com/services/..."
-            _split_address("INCIDENT_ALERT_WEBHOOK", self.alert_webhook, example)
+            _split_address(WEBHOOK, self.alert_webhook, example)
         return self.alert_webhook
+
+    def list_owners(self) -> list[str]:
+        """Return whose the assets are. Raises SettingError for what can be no owner."""
+        owners = [name.strip() for name in self.owners.split(",") if name.strip()]
+        for name in owners:
+            if not OWNER.fullmatch(name):
+                raise SettingError(
+                    f"{OWNERS} has {name!r}: an owner is an e-mail address, or a team as "
+                    "team:reliability"
+                )
+        return owners
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -207,6 +240,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         else:
             given[setting.name] = raw
     return Settings(**given)
+
+
+def read_shown() -> Settings:
+    """Return the settings that definitions are made from; the others are as by default."""
+    return read_settings({name: os.environ.get(name, "") for name in SHOWN})
 
 
 def _check_number(value: float, about: Mapping[str, Any]) -> None:

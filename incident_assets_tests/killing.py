@@ -153,7 +153,7 @@ def _die() -> None:
 def read_database(
     path: str = "data/incidents.duckdb", schema: str = "%"
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables but what is noted of them, and dlt's own, unstamped.
+    """Return all rows of all tables but what is noted of them or whose, and dlt's own, unstamped.
 
     What depends on the moment of the build is left out too.
     """
@@ -161,7 +161,8 @@ def read_database(
         tables = connection.execute(
             "SELECT table_schema, table_name FROM information_schema.tables "
             "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
-            "AND table_name NOT IN ('log', 'database_id', 'table_version', 'finding', 'contents') "
+            "AND table_name NOT IN "
+            "('log', 'account', 'database_id', 'table_version', 'finding', 'contents') "
             "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
             [schema],
         ).fetchall()

@@ -7,7 +7,7 @@ table of faults with results where fault tests were run (`make test-faults`, CI)
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import incident_assets_tests
@@ -24,6 +24,7 @@ from incident_assets.models.catalog import (
 )
 from incident_assets.models.lineage import parse_models
 from incident_assets.models.mapped import MODEL_CHECKS
+from incident_assets.settings import SHOWN, Settings
 from incident_assets_tests.snapshot import render_definitions
 
 ROOT = Path(__file__).parents[1]
@@ -61,9 +62,9 @@ METRICS = """\
 # What each figure means, and where it comes from
 
 23 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
-`mart_` hold the figures. Times are UTC; durations are seconds. Each model is one SQL file, replaced
-in one transaction; its columns are in the UI too, and under `column lineage` what each is made
-from. One figure, row by row:
+`mart_` hold the figures. Times are UTC; days, weeks and months are those of INCIDENT_TIME_ZONE;
+durations are seconds. Each model is one SQL file, replaced in one transaction; its columns are in
+the UI too, and under `column lineage` what each is made from. One figure, row by row:
 
 ```sh
 .venv/bin/incident-assets explain mart_incident_weekly mttr_median \\
@@ -71,12 +72,25 @@ from. One figure, row by row:
 ```
 
 An account may rename its timestamps, statuses and priorities. The usual names are known; others
-are told by INCIDENT_TIMESTAMPS, INCIDENT_STATUSES and INCIDENT_FOLLOW_UP_SLA (README). A moment
-that nobody defines is empty, and so is what is computed from it: `incident-assets check`, the check
-`moments` of `dim_moment` and the report name it.
+are told by INCIDENT_TIMESTAMPS, INCIDENT_STATUSES and INCIDENT_FOLLOW_UP_SLA
+([settings](settings.md)). A moment that nobody defines is empty, and so is what is computed from
+it: `incident-assets check`, the check `moments` of `dim_moment` and the report name it.
 
 Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages`).
 
+"""
+SETTINGS = """\
+# Settings
+
+Environment variables, or lines of a file `.env` in the working directory, which beats the shell's.
+An empty one counts as unset. They are read when a run or a command begins; those marked * when
+Dagster loads the project (in the UI: Deployment, Reload).
+
+Made from `incident_assets/settings.py` (`python -m incident_assets_tests.pages`).
+
+| setting | default | meaning |
+| --- | --- | --- |
+| INCIDENT_API_KEY | dlt's secret `api_key` | The key; whoever has it reads the account |
 """
 
 
@@ -163,6 +177,16 @@ def _render_model(model: Model) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def render_settings() -> str:
+    """Return docs/settings.md."""
+    lines = []
+    for setting in fields(Settings):
+        name = setting.metadata["env"]
+        mark = " *" if name in SHOWN else ""
+        lines.append(f"| {name}{mark} | {setting.default} | {setting.metadata['meaning']} |\n")
+    return SETTINGS + "".join(lines).replace("|  |", "| |")
+
+
 def render_lineage() -> str:
     """Return incident_assets/models/lineage.json, made from the SQL as it is now."""
     return write_kept({name: parsed.model for name, parsed in parse_models().items()})
@@ -173,6 +197,7 @@ PAGES = {
     "docs/reliability.md": render_reliability,
     "docs/checks.md": render_checks,
     "docs/metrics.md": render_metrics,
+    "docs/settings.md": render_settings,
     "incident_assets_tests/definitions.snapshot.txt": render_definitions,
 }
 

@@ -1,7 +1,6 @@
 """The commands of the README, run as their users run them."""
 
 import ast
-import dataclasses
 import os
 import pkgutil
 import re
@@ -11,13 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
 from incident_assets.__main__ import main
 from incident_assets.demo.load import QUERIES
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import Settings
 from incident_assets_tests.conftest import KEY, NAMES, run_command
 from incident_assets_tests.pages import PAGES, ROOT
 
@@ -44,6 +43,9 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
         for query in QUERIES.values():
             assert query in result.stdout
             assert connection.execute(query).fetchall()
+    with dg.DagsterInstance.from_config("data/demo/dagster_home") as instance:
+        for run in instance.get_runs():
+            assert run.tags[".dagster/repository"] == "__repository__@incident_assets"
 
 
 def test_check_says_what_is_ready(api: DemoApi) -> None:
@@ -156,15 +158,6 @@ def test_every_module_says_what_belongs_there() -> None:
 def test_lock_files_name_no_address() -> None:
     for path in (Path(__file__).parents[1] / "locks").glob("*.txt"):
         assert "://" not in path.read_text()
-
-
-def test_the_readme_lists_every_setting() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for setting in dataclasses.fields(Settings):
-        default = setting.default if setting.default != "" else ""
-        cells = (setting.metadata["env"], f"{default}", setting.metadata["meaning"])
-        row = "| {} | {} | {} |".format(*cells).replace("|  |", "| |")
-        assert row in readme
 
 
 @pytest.mark.parametrize("page", PAGES)

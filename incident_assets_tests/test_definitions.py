@@ -12,9 +12,13 @@ from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.build import build_definitions
 from incident_assets.defs.models import model_key
+from incident_assets.defs.outcome import LOG_KEY
+from incident_assets.defs.report import MARTS
 from incident_assets.defs.translator import API_KEY, raw_key
 from incident_assets.models.catalog import read_models
-from incident_assets_tests.conftest import NAMES, run_command
+from incident_assets.settings import SettingError, Settings
+from incident_assets.sync.log import LOG_COLUMNS, LOG_TABLE
+from incident_assets_tests.conftest import NAMES, read_rows, run_command
 
 JOBS = {
     "sync_live": {e.name for e in ENDPOINTS if e.group == "live"},
@@ -38,7 +42,7 @@ def test_each_resource_is_one_described_asset(endpoint: Endpoint) -> None:
     assert spec.group_name == endpoint.group
     assert spec.parent_keys == {API_KEY}
     assert spec.description and endpoint.grain in spec.description
-    assert spec.owners and spec.kinds == {"dlt", "duckdb"}
+    assert spec.kinds == {"dlt", "duckdb"} and not spec.owners
     schema = spec.metadata["dagster/column_schema"]
     assert [column.name for column in schema.columns] == [
         column.name for column in build_columns(endpoint)
@@ -46,8 +50,60 @@ def test_each_resource_is_one_described_asset(endpoint: Endpoint) -> None:
     assert all(column.description for column in schema.columns)
 
 
+def test_types_are_those_that_the_database_has(loaded: Settings) -> None:
+    graph = build_definitions().resolve_asset_graph()
+    for key in (LOG_KEY, *map(raw_key, NAMES)):
+        columns = graph.get(key).metadata["dagster/column_schema"].columns
+        there = read_rows(f"DESCRIBE {'.'.join(key.path)}")
+        types = {row["column_name"]: row["column_type"] for row in there}
+        assert {column.name: column.type for column in columns} == types
+        assert all(column.description for column in columns)
+
+
+def test_log_copy_and_report_say_what_is_in_them() -> None:
+    graph = build_definitions().resolve_asset_graph()
+    models = {f"incident_analytics.{name}" for name in read_models()}
+    for key, kinds, tables in (
+        (LOG_KEY, {"duckdb"}, set(LOG_COLUMNS)),
+        (COPY, {"duckdb", "file"}, {LOG_TABLE, *models, *(f"incident_api.{x}" for x in NAMES)}),
+        (REPORT, {"matplotlib", "html"}, {f"incident_analytics.{x}" for x in MARTS.values()}),
+    ):
+        spec = graph.get(key)
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert spec.kinds == kinds and {column.name for column in columns} == tables
+        assert all(column.description for column in columns)
+
+
+def test_owners_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INCIDENT_OWNERS", "team:reliability, ana@example.com")
+    mine = dg.AssetSpec("mine", owners=["team:mine"])
+    graph = build_definitions(assets=[mine]).resolve_asset_graph()
+    owned = {key: graph.get(key).owners for key in graph.get_all_asset_keys() - {API_KEY}}
+    assert owned.pop(mine.key) == ["team:mine"]
+    assert {*map(tuple, owned.values())} == {("team:reliability", "ana@example.com")}
+    for wrong in ("reliability", "team:", "ana@example", "a b@example.com"):
+        monkeypatch.setenv("INCIDENT_OWNERS", f"team:reliability,{wrong}")
+        with pytest.raises(SettingError, match=f"INCIDENT_OWNERS has '{wrong}'"):
+            build_definitions()
+
+
+def test_no_group_is_on_both_sides_of_another() -> None:
+    graph = build_definitions().resolve_asset_graph()
+    links = {
+        (graph.get(parent).group_name, graph.get(key).group_name)
+        for key in graph.get_all_asset_keys()
+        for parent in graph.get(key).parent_keys
+    }
+    to_the_right = {(x, y) for x, y in links if x != y}
+    assert to_the_right == {
+        *(("api", group) for group in ("live", "reference", "operations")),
+        *((group, "analytics") for group in ("live", "reference")),
+    }
+
+
+COPY = dg.AssetKey(["incident_sync", "published_copy"])
 REPORT = model_key("reliability_report")
-OPERATIONS = {dg.AssetKey(["incident_sync", name]) for name in ("log", "published_copy")}
+OPERATIONS = {LOG_KEY, COPY}
 
 
 def test_no_phantom_upstream() -> None:
@@ -90,6 +146,14 @@ def test_the_source_loads_without_dagster() -> None:
     code = "import sys; import incident_assets.sync.run; print('dagster' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert result.stdout.strip() == b"False", result.stderr
+
+
+def test_no_definition_says_which_location_it_is_in() -> None:
+    definitions = build_definitions()
+    jobs = [definitions.resolve_job_def(job.name) for job in definitions.jobs or ()]
+    schedules = [definitions.resolve_schedule_def(x.name) for x in definitions.schedules or ()]
+    # It would beat the true location, wherever the definitions are loaded.
+    assert not [x for x in (*jobs, *schedules) if ".dagster/repository" in x.tags]
 
 
 def test_importing_the_definitions_writes_nothing(tmp_path: object) -> None:

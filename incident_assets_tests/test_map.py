@@ -1,7 +1,6 @@
 """The contributor's map: each file, name, command and test that its pages name is there.
 
-What the pages say of them is for people to judge; that README's settings are all listed is in
-`test_commands`.
+What the pages say of them is for people to judge.
 """
 
 import ast
@@ -24,8 +23,8 @@ FILE = r"[\w*./-]+\.(?:py|sql|css|html|md|toml|txt|yaml)"
 PATH = re.compile(rf"{FILE}|[\w.-][\w./-]*/(?!\w)")
 NAME = re.compile(rf"({FILE})(?:::| *: )([A-Za-z_][\w.]*)")
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-# Made by a run, or by setting up.
-NOT_OURS = re.compile(r"data/|\.venv|.*report\.html")
+# Made by a run, by setting up or by installing.
+NOT_OURS = re.compile(r"data/|/share/|\.venv|.*report\.html")
 
 
 def read_code(page: str) -> Iterator[str]:

@@ -15,11 +15,19 @@ from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.catalog import Check
 from incident_assets.checks.contract import read_answer
 from incident_assets.checks.finding import Finding, has_loaded
+from incident_assets.warehouse.comments import Description, write_comments
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import FINDING_TABLE, RAW_SCHEMA
 from incident_assets.warehouse.versions import read_versions, sign
 
-FINDING_TABLE = f"{LOG_SCHEMA}.finding"
+TEXTS = Description(
+    "What checks found, which need not look again until a table that they read has changed.",
+    {
+        "name": "Resource and check",
+        "basis": "What stands for all that the check read",
+        "finding": "What it found, as JSON",
+    },
+)
 
 
 def find_again(
@@ -74,9 +82,11 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, basis: str) -> Findi
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, name: str, basis: str, finding: Finding) -> None:
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {FINDING_TABLE} (name VARCHAR, basis VARCHAR, finding VARCHAR)"
-    )
+    if not has_table(connection, FINDING_TABLE):
+        connection.execute(
+            f"CREATE TABLE {FINDING_TABLE} (name VARCHAR, basis VARCHAR, finding VARCHAR)"
+        )
+        write_comments(connection, {FINDING_TABLE: TEXTS})
     values = {"name": name, "basis": basis, "finding": json.dumps(asdict(finding))}
     there = connection.execute(
         f"UPDATE {FINDING_TABLE} SET basis = $basis, finding = $finding WHERE name = $name", values

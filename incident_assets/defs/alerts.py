@@ -76,7 +76,7 @@ class State:
 
 
 def build_alerts(clock: Callable[[], float] = time.monotonic) -> dg.SensorDefinition:
-    """Return the sensor; it always runs, and is idle until INCIDENT_ALERT_WEBHOOK is set.
+    """Return the sensor, which is for where INCIDENT_ALERT_WEBHOOK is set, and on from the start.
 
     `clock` gives the seconds by which a tick ends in time.
     """
@@ -93,8 +93,6 @@ def build_alerts(clock: Callable[[], float] = time.monotonic) -> dg.SensorDefini
             webhook = read_settings().find_webhook()
         except SettingError as error:
             return dg.SkipReason(str(error))
-        if not webhook:
-            return dg.SkipReason("INCIDENT_ALERT_WEBHOOK is not set")
         since = _now() - FIRST_LOOK.total_seconds()
         state = State(**json.loads(context.cursor)) if context.cursor else State(until=since)
         said = _tell(context.instance, state, webhook, lambda: clock() < last_start)

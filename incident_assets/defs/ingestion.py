@@ -25,17 +25,28 @@ from incident_assets.defs.outcome import (
     read_last_errors,
     report_loaded,
 )
-from incident_assets.defs.translator import IncidentTranslator, build_raw_specs, raw_key
-from incident_assets.sync.log import Outcome
+from incident_assets.defs.translator import (
+    API_KEY,
+    IncidentTranslator,
+    build_raw_specs,
+    raw_key,
+)
+from incident_assets.sync.log import LOG_COLUMNS, LOG_TABLE, LOG_TEXTS, Outcome
 from incident_assets.sync.run import open_sync
 from incident_assets.sync.stages import Sync
 
 LOG_SPEC = dg.AssetSpec(
     key=LOG_KEY,
+    deps=[API_KEY],
     group_name="operations",
     kinds={"duckdb"},
     description="A row per run and resource: when, outcome, rows, requests, seconds, error.",
-    metadata={"dagster/table_name": "incident_sync.log"},
+    metadata={
+        "dagster/table_name": LOG_TABLE,
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(*x, LOG_TEXTS.columns[x[0]]) for x in LOG_COLUMNS.items()]
+        ),
+    },
 )
 
 
@@ -109,15 +120,28 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         for name, outcome in outcomes.items():
             event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
             if outcome.outcome != "failed":
+                asked = {
+                    "full_refresh": config.full_refresh,
+                    "accept_loss": name in config.accept_loss,
+                }
                 yield event._replace(
-                    metadata=_describe(event.metadata, outcome),
+                    metadata=_describe(event.metadata, outcome) | asked,
                     data_version=dg.DataVersion(run.versions[name]),
                 )
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
         yield from report_loaded(context, errors)
         if LOG_KEY in context.selected_asset_keys:
             failed = [name for name, error in errors.items() if error]
-            yield dg.MaterializeResult(LOG_KEY, metadata={"failed": failed, "synced": names})
+            yield dg.MaterializeResult(
+                LOG_KEY,
+                metadata={
+                    "failed": failed,
+                    "synced": names,
+                    "listing": config.listing.value,
+                    "full_refresh": config.full_refresh,
+                    "accept_loss": config.accept_loss,
+                },
+            )
         reasons = describe_failures(errors.items())
         if reasons and not _is_judged_later(context):
             raise dg.Failure(reasons, allow_retries=False)

@@ -138,7 +138,8 @@ class FrameHandler(DbTypeHandler[Any]):
             connection.execute(
                 f"CREATE OR REPLACE TABLE {_name_table(table_slice)} AS FROM incoming_frame"
             )
-        columns = [dg.TableColumn(field.name, str(field.type)) for field in frame.schema]
+        stored = connection.execute(f"DESCRIBE {_name_table(table_slice)}").fetchall()
+        columns = [dg.TableColumn(name, kind) for name, kind, *_ in stored]
         counted = "partition_row_count" if table_slice.partition_dimensions else "row_count"
         return {
             f"dagster/{counted}": frame.num_rows,

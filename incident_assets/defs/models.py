@@ -15,12 +15,13 @@ from incident_assets.api.endpoints import find_endpoint
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.defs.checks import report_finding
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
-from incident_assets.defs.translator import OWNER
+from incident_assets.defs.translator import link_code
 from incident_assets.models.building import build_model, check_grain, find_missing
 from incident_assets.models.catalog import (
     MODEL_SCHEMA,
     ColumnSource,
     Model,
+    find_file,
     find_origins,
     read_models,
 )
@@ -117,7 +118,6 @@ def _build_spec(model: Model) -> dg.AssetSpec:
         deps=[dg.AssetKey(table) for table in sorted(model.tables) if _is_asset(table[0])],
         group_name="analytics",
         kinds={"duckdb", "sql"},
-        owners=[OWNER],
         skippable=True,
         code_version=sha256(model.sql.encode()).hexdigest()[:12],
         freshness_policy=dg.FreshnessPolicy.time_window(
@@ -125,7 +125,9 @@ def _build_spec(model: Model) -> dg.AssetSpec:
         ),
         description="\n\n".join([*model.notes, f"```sql\n{model.sql}```"]),
         tags={"layer": "model"},
-        metadata=_describe(model) | {"column lineage": dg.MetadataValue.md(write_lineage(model))},
+        metadata=_describe(model)
+        | {"column lineage": dg.MetadataValue.md(write_lineage(model))}
+        | link_code(find_file(model.name), 1, model.name),
     )
 
 
@@ -135,7 +137,8 @@ def _describe(model: Model) -> dict[str, Any]:
         dg.TableColumn(
             column.name,
             column.type,
-            column.description,
+            # The list of columns is shown without a click.
+            f"{column.description} (from {_list(column.sources)})",
             dg.TableColumnConstraints(
                 nullable=column.name not in model.grain, unique=model.grain == (column.name,)
             ),

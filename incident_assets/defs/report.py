@@ -3,14 +3,14 @@
 What is plotted and said is in `incident_assets.report`.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
-from incident_assets.models.catalog import MODEL_SCHEMA
+from incident_assets.defs.translator import describe_tables
+from incident_assets.models.catalog import MODEL_SCHEMA, read_models
 from incident_assets.settings import read_settings
 from incident_assets.warehouse.file import DatabaseError, read_first_line
 from incident_assets.warehouse.private import replace_file
@@ -29,6 +29,7 @@ NIGHTLY = {"cadence": "nightly"}
 
 def build_report_asset() -> dg.AssetsDefinition:
     """Return the asset that writes the report."""
+    shown = {f"{MODEL_SCHEMA}.{mart}": read_models()[mart].notes[0] for mart in MARTS.values()}
 
     @dg.asset(
         key=[MODEL_SCHEMA, "reliability_report"],
@@ -36,6 +37,7 @@ def build_report_asset() -> dg.AssetsDefinition:
         group_name="analytics",
         kinds={"matplotlib", "html"},
         tags=NIGHTLY,
+        metadata={"dagster/column_schema": describe_tables(shown)},
         description="Incidents per week, how fast they are acknowledged and resolved, time in "
         "status, responder load and ageing follow-ups: plots in the metadata, and one HTML file "
         "that opens offline, prints, and is readable on a phone.",
@@ -53,11 +55,11 @@ def build_report_asset() -> dg.AssetsDefinition:
         from incident_assets.report.build import Marts, build_report
         from incident_assets.report.page import may_replace
 
-        report = build_report(
-            Marts(weekly, trend, stays, load, ageing, moments), datetime.now(UTC).date()
-        )
         with explain_errors():
-            path = duckdb.apply_to(read_settings()).report_page
+            settings = duckdb.apply_to(read_settings())
+            marts = Marts(weekly, trend, stays, load, ageing, moments)
+            report = build_report(marts, settings.find_today(), settings.time_zone)
+            path = settings.report_page
             try:
                 if not may_replace(path):
                     raise DatabaseError(

@@ -20,9 +20,9 @@ from incident_assets.api import endpoints
 from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.checks.freshness import fail_window, warn_window
+from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
-OWNER = "team:reliability"
 ROW = re.compile(r'^ {8}name="(\w+)",$')  # the line of the table that names a resource
 API_KEY = dg.AssetKey("incident_api_source")
 
@@ -46,7 +46,6 @@ class IncidentTranslator(DagsterDltTranslator):
             deps=[API_KEY],
             group_name=endpoint.group,
             kinds={"dlt", "duckdb"},
-            owners=[OWNER],
             skippable=True,
             freshness_policy=dg.FreshnessPolicy.time_window(
                 fail_window=fail_window(endpoint), warn_window=warn_window(endpoint)
@@ -77,7 +76,7 @@ def describe_columns(columns: list[Column]) -> dg.TableSchema:
         [
             dg.TableColumn(
                 column.name,
-                column.type,
+                DUCKDB_TYPES[column.type],
                 column.description,
                 dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == "id"),
             )
@@ -86,16 +85,25 @@ def describe_columns(columns: list[Column]) -> dg.TableSchema:
     )
 
 
+def describe_tables(tables: Mapping[str, str]) -> dg.TableSchema:
+    """Return what says which tables, by name and text, are in an asset that is not a table."""
+    return dg.TableSchema([dg.TableColumn(name, "TABLE", text) for name, text in tables.items()])
+
+
+def link_code(path: str, line: int, label: str) -> dict[str, Any]:
+    """Return the metadata that leads to a line of the code."""
+    with warnings.catch_warnings():
+        # Dagster has no other way to say it; a user can do nothing about that.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        found = dg.LocalFileCodeReference(file_path=path, line_number=line, label=label)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[found])}
+
+
 def _find_row(endpoint: Endpoint) -> dict[str, Any]:
     line = _find_lines().get(endpoint.name)
     if line is None or endpoint not in ENDPOINTS:
         return {}  # nobody knows where a row from outside is written
-    path = inspect.getfile(endpoints)
-    with warnings.catch_warnings():
-        # Dagster has no other way to say it; a user can do nothing about that.
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        row = dg.LocalFileCodeReference(file_path=path, line_number=line, label=endpoint.name)
-        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[row])}
+    return link_code(inspect.getfile(endpoints), line, endpoint.name)
 
 
 @cache

@@ -22,7 +22,9 @@ from incident_assets.settings import Settings
 from incident_assets.sync.terminal import format_table
 
 INCIDENTS = 1000
-JOB = ["job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all"]
+# By its tag the UI knows the run for one of this project's, and shows it under Jobs.
+TAGS = '{".dagster/repository": "__repository__@incident_assets"}'
+JOB = ["job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all", "--tags", TAGS]
 
 QUERIES = {
     "Incidents by severity, worst first": (

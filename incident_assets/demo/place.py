@@ -26,6 +26,13 @@ python_logs:
   managed_python_loggers: [incident_assets]
   python_log_level: INFO
 """
+# The project's own name of the code location: runs and schedules are kept under it.
+WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: incident_assets.definitions
+      location_name: incident_assets
+"""
 
 
 def prepare_folder(folder: Path = FOLDER) -> Path:
@@ -37,6 +44,7 @@ def prepare_folder(folder: Path = FOLDER) -> Path:
         close_folder(path)
     close_folder(folder.parent, Path(DATABASE).stem)
     (home / "dagster.yaml").write_text(INSTANCE)
+    (folder / "workspace.yaml").write_text(WORKSPACE)
     return folder
 
 

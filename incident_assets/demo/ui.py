@@ -20,7 +20,7 @@ def open_ui() -> int:
     """Serve the UI until Ctrl-C and return the exit code."""
     folder = prepare_folder()
     port = _find_free_port()
-    command = ["dev", "-m", "incident_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    command = ["dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     try:
         with (
             serve_account(INCIDENTS) as api,

@@ -17,6 +17,7 @@ from incident_assets.checks.finding import SAMPLE, Finding
 from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
 from incident_assets.models.mappings import define_categories, register_settings
 from incident_assets.settings import Settings
+from incident_assets.warehouse.comments import write_comments
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
@@ -55,7 +56,7 @@ def build_model(
     """Replace a model's table by what its SQL gives, if the key is whole; all of it or nothing.
 
     The table is left alone where neither the SQL, nor the settings or versions of tables that it
-    reads, are others than at its last build; `today` (UTC) is one of these settings. Raises
+    reads, are others than at its last build; `today` is one of these settings. Raises
     SettingError if a setting is wrong; after any error, closing the connection undoes what was
     begun.
     """
@@ -74,6 +75,7 @@ def build_model(
     prepare_versions(connection)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")
     connection.execute(f"CREATE OR REPLACE TABLE {table} AS {sql}")
+    write_comments(connection, {table: model.texts})
     version = note_version(connection, table, version)
     grain = check_grain(connection, model)
     rows = _count(connection, table)
@@ -93,7 +95,7 @@ def _find_version(
     if None in versions.values():
         return None
     settings = {name: connection.execute(f"FROM {name}").fetchall() for name in relations}
-    return sign(sql, model.grain, CATEGORIES, settings, versions, duckdb.__version__)
+    return sign(sql, model.grain, model.texts, CATEGORIES, settings, versions, duckdb.__version__)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -20,6 +20,7 @@ from incident_assets.api.categories import Category
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.comments import Description
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables
@@ -64,6 +65,11 @@ class Model:
     tables: frozenset[tuple[str, str]]
     columns: tuple[ModelColumn, ...]
 
+    @property
+    def texts(self) -> Description:
+        """What its table and columns are."""
+        return Description("\n\n".join(self.notes), {x.name: x.description for x in self.columns})
+
 
 @cache
 def read_models() -> Mapping[str, Model]:
@@ -80,6 +86,11 @@ def read_texts() -> dict[str, str]:
     """Return the SQL of each model by its name."""
     paths = [path for path in files("incident_assets.models").iterdir() if path.name[-4:] == ".sql"]
     return {path.name[:-4]: path.read_text() for path in paths}
+
+
+def find_file(name: str) -> str:
+    """Return the path of a model's SQL file."""
+    return str(files("incident_assets.models") / f"{name}.sql")
 
 
 @cache

@@ -129,7 +129,9 @@ SELECT
     created_at, -- When it was created (UTC)
     updated_at, -- When it was last changed (UTC)
     started_at, -- created_at; of a retrospective one Impact started, else Reported, if set (UTC)
-    CAST(date_trunc('week', timezone('UTC', started_at)) AS DATE) AS week, -- Monday of started_at
+    CAST(
+        date_trunc('week', timezone(time_zone, started_at)) AS DATE
+    ) AS week, -- Monday of started_at, by INCIDENT_TIME_ZONE
     reported_at, -- Moment Reported (UTC)
     accepted_at, -- Moment Accepted (UTC)
     declined_at, -- Moment Declined (UTC)
@@ -167,3 +169,4 @@ SELECT
     has_debrief, -- Whether a debrief was held
     permalink -- Address in the product
 FROM measured
+CROSS JOIN setting_calendar

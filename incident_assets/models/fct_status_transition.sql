@@ -1,6 +1,7 @@
 -- Changes of an incident's status, each with how long the status then lasted.
 -- Grain: update_id
 -- Source: the API's incident updates; a status lasts until the next update that sets another one.
+-- Caveat: the month is that of INCIDENT_TIME_ZONE.
 -- Caveat: an update that keeps the status is no transition; without a readable status it is none
 -- either.
 WITH parsed AS (
@@ -54,11 +55,12 @@ SELECT
     created_at AS entered_at, -- When the incident came into the status (UTC)
     left_at, -- When it left the status (UTC), NULL while it lasts
     CAST(
-        date_trunc('month', timezone('UTC', coalesce(left_at, created_at))) AS DATE
-    ) AS month, -- First day of the month (UTC) in which it was left, or began if it lasts
+        date_trunc('month', timezone(time_zone, coalesce(left_at, created_at))) AS DATE
+    ) AS month, -- First day of the month in which it was left, or began if it lasts
     (epoch_us(left_at) - epoch_us(created_at)) / 1e6 AS seconds, -- How long it lasted, in seconds
     next_category, -- Category of the status after it
     is_over(category)
     AND coalesce(is_live(next_category), FALSE) AS is_reopening, -- From closed or learning to live
     user_id -- User who posted the update, NULL if automation did
 FROM spans
+CROSS JOIN setting_calendar

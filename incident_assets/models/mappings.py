@@ -1,4 +1,4 @@
-"""What models read beside tables: which timestamp is which moment, statuses, days to follow up.
+"""What models read beside tables: which timestamp is which moment, statuses, days, time zone.
 
 Each setting becomes a small relation of the connection (`setting_...`), so that no text of a user
 is ever part of the SQL; what a status category means becomes functions (`is_over(category)`). Which
@@ -7,7 +7,7 @@ environment variables there are is in `incident_assets.settings`.
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import duckdb
@@ -28,6 +28,7 @@ SETTINGS = {
     },
     "setting_status": {"status": pa.string(), "category": pa.string()},
     "setting_follow_up_sla": {"priority": pa.string(), "days": pa.float64()},
+    "setting_calendar": {"time_zone": pa.string()},
     "setting_clock": {"today": pa.date32()},
 }
 
@@ -38,7 +39,7 @@ def register_settings(
     names: Iterable[str],
     today: date | None = None,
 ) -> None:
-    """Give the connection these relations (see `SETTINGS`); `today` is the calendar's day, UTC.
+    """Give the connection these relations (see `SETTINGS`); `today` is the calendar's day.
 
     Raises SettingError naming the variable if a mapping is none, or names what is unknown: of
     timestamps and statuses, whatever the account does not have, once it has any.
@@ -57,8 +58,10 @@ def register_settings(
         elif name == "setting_follow_up_sla":
             limits = _read_limits(settings)
             columns = {"priority": [*limits], "days": [*limits.values()]}
+        elif name == "setting_calendar":
+            columns = {"time_zone": [settings.time_zone]}
         else:
-            columns = {"today": [today or datetime.now(UTC).date()]}
+            columns = {"today": [today or settings.find_today()]}
         schema = pa.schema(list(SETTINGS[name].items()))
         connection.register(name, pa.table(columns, schema=schema))
 

@@ -1,8 +1,8 @@
 -- Follow-ups by priority and age, open and completed, against the days they may take.
 -- Grain: priority, age_bucket
 -- Source: the usual published definition: age is completed_at - created_at of what is completed,
--- and of what is not the time from created_at to the start of the day (UTC), without follow-ups that
--- are deleted or not to be done, for incidents that the marts count.
+-- and of what is not the time from created_at to the start of the day (of INCIDENT_TIME_ZONE), without
+-- follow-ups that are deleted or not to be done, for incidents that the marts count.
 -- Caveat: what is not completed is open, also where it has a completed_at from before; what is
 -- completed without one has no age, and is in no row.
 -- Caveat: the days a follow-up may take are no part of the API: INCIDENT_FOLLOW_UP_SLA sets them.
@@ -16,11 +16,15 @@ WITH aged AS (
         c.today,
         CASE
             WHEN f.status = 'completed' THEN epoch_us(f.completed_at) - epoch_us(f.created_at)
-            ELSE greatest(epoch_us(CAST(c.today AS TIMESTAMP)) - epoch_us(f.created_at), 0)
+            ELSE greatest(
+                epoch_us(timezone(z.time_zone, CAST(c.today AS TIMESTAMP)))
+                - epoch_us(f.created_at), 0
+            )
         END / 1e6 AS seconds
     FROM incident_analytics.fct_follow_up AS f
     INNER JOIN incident_analytics.fct_incident AS i ON f.incident_id = i.incident_id
     CROSS JOIN setting_clock AS c
+    CROSS JOIN setting_calendar AS z
     WHERE
         i.is_counted
         AND coalesce(f.status, '') NOT IN ('deleted', 'not_doing')
@@ -60,6 +64,6 @@ SELECT
         FILTER (WHERE NOT is_completed AND is_late) AS open_over_sla, -- Open for longer than that
     count(follow_up_id)
         FILTER (WHERE is_completed AND is_late) AS completed_over_sla, -- Took longer than that
-    max(today) AS as_of -- Day to whose start ages are counted (UTC)
+    max(today) AS as_of -- Day to whose start ages are counted
 FROM placed
 GROUP BY priority, place

@@ -14,7 +14,7 @@ WITH weeks AS (
 )
 
 SELECT
-    w.week, -- Monday of the last of the four weeks (UTC)
+    w.week, -- Monday of the last of the four weeks
     count(i.incident_id) AS incidents, -- Incidents that began in the four weeks
     count(i.mttd_seconds) AS mttd_incidents, -- Incidents that have a time to detect
     avg(i.mttd_seconds ORDER BY i.mttd_seconds)

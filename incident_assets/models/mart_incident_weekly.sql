@@ -14,7 +14,7 @@
 -- else Reported, if either is set.
 -- Caveat: with few incidents in a week, a 90th percentile says little more than the maximum.
 SELECT
-    i.week, -- Monday of the week (UTC)
+    i.week, -- Monday of the week, by INCIDENT_TIME_ZONE
     coalesce(i.severity_id, '') AS severity_id, -- Severity, '' before there is one
     coalesce(max(s.name), max(i.severity), 'None yet') AS severity, -- Name of the severity
     coalesce(max(s.rank), max(i.severity_rank)) AS severity_rank, -- Higher is more severe

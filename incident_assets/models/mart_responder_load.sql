@@ -29,7 +29,7 @@ shared AS (
 )
 
 SELECT
-    s.week, -- Monday of the week (UTC) in which the incidents began
+    s.week, -- Monday of the week in which the incidents began
     s.user_id, -- User
     max(u.name) AS user_name, -- Name of the user, NULL if the account does not know the id
     count(s.incident_id) AS incidents, -- Incidents in which the user held any role

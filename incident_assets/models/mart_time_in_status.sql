@@ -7,7 +7,7 @@
 -- or everything that was ever left as closed would be reopened; it is in no time.
 -- Caveat: statuses of retrospective incidents last as they were entered, not as it happened.
 SELECT
-    t.month, -- First day of the month (UTC) in which the status was left, or began if it lasts
+    t.month, -- First day of the month in which the status was left, or began if it lasts
     t.category, -- Category of the status, by INCIDENT_STATUSES where it says so
     count(t.seconds) AS stays, -- Stays that have ended
     avg(t.seconds ORDER BY t.seconds) AS seconds_mean, -- Mean length of a stay, in seconds

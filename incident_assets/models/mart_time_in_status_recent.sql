@@ -24,8 +24,8 @@ SELECT
             THEN count(DISTINCT t.incident_id) FILTER (WHERE t.is_reopening)
                 / count(DISTINCT t.incident_id)
     END AS reopen_rate, -- Share of the incidents that was reopened, NULL for other categories
-    min(p.since) AS since, -- First day of the six months (UTC)
-    max(p.today) AS as_of -- Day on which the six months end (UTC)
+    min(p.since) AS since, -- First day of the six months
+    max(p.today) AS as_of -- Day on which the six months end
 FROM incident_analytics.fct_status_transition AS t
 INNER JOIN incident_analytics.fct_incident AS i ON t.incident_id = i.incident_id
 CROSS JOIN period AS p

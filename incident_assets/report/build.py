@@ -40,10 +40,11 @@ class Report:
     counts: Mapping[str, int]
 
 
-def build_report(marts: Marts, today: date) -> Report:
+def build_report(marts: Marts, today: date, time_zone: str = "UTC") -> Report:
     """Return the report on these marts, the same for the same input.
 
-    It is as of the day (UTC) to which the follow-ups were aged, or of `today` if there are none.
+    It is as of the day to which the follow-ups were aged, or of `today` if there are none; days are
+    those of the time zone, by its name.
     """
     today = max(marts.ageing["as_of"].to_pylist(), default=today)
     weeks = numbers.list_weeks(marts.weekly, today)
@@ -54,7 +55,7 @@ def build_report(marts: Marts, today: date) -> Report:
     backlog = numbers.age_follow_ups(marts.ageing)
     period, tiles = sections.count_headlines(weekly, trends, *backlog, today)
     shown = [
-        sections.show_weekly(weekly),
+        sections.show_weekly(weekly, time_zone),
         sections.show_trends(trends, numbers.list_missing(marts.moments)),
         sections.show_stays(stays),
         sections.show_load(load),
@@ -65,7 +66,7 @@ def build_report(marts: Marts, today: date) -> Report:
     headlines = "\n".join(f"- **{tile.value}** {tile.label} ({tile.note})" for tile in tiles)
     return Report(
         write_page(
-            f"As of {say_day(today)}, 00:00 UTC.",
+            f"As of {say_day(today)}, 00:00 {time_zone}.",
             period,
             tiles,
             [(section, plots) for section, (plots, _) in zip(shown, drawn, strict=True)],

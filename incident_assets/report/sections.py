@@ -62,11 +62,11 @@ class Tile:
     note: str
 
 
-def show_weekly(weekly: Weekly) -> Section:
-    """Return the section on incidents per week."""
+def show_weekly(weekly: Weekly, time_zone: str) -> Section:
+    """Return the section on incidents per week, which begins on Monday in the time zone."""
     definition = (
-        "By the week (Monday, UTC) in which an incident was created or, reported in retrospect, "
-        f"began. {COUNTED}"
+        f"By the week (Monday, {time_zone}) in which an incident was created or, reported in "
+        f"retrospect, began. {COUNTED}"
     )
     key, title = "weekly", "Incidents per week"
     if not weekly.weeks:

@@ -11,10 +11,18 @@ import orjson
 from incident_assets.api.session import Identity
 from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing
+from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.file import DatabaseError, has_table
-from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import ACCOUNT_TABLE, LOG_SCHEMA, RAW_SCHEMA
 
-ACCOUNT_TABLE = f"{LOG_SCHEMA}.account"
+ACCOUNT_TEXTS = Description(
+    "The account that the database belongs to; no other one's rows get into it.",
+    {
+        "host": "Host of the API",
+        "dashboard_url": "Address of the account's dashboard, where the API says it",
+        "roles": "Roles that keys of this account have had",
+    },
+)
 
 
 class AccountMismatch(DatabaseError):

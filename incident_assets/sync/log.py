@@ -14,6 +14,7 @@ from typing import Any, Literal
 import duckdb
 
 from incident_assets.api.failures import Failure
+from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.file import quote_path, read_first_line
 from incident_assets.warehouse.private import replace_file
 from incident_assets.warehouse.schemas import LOG_SCHEMA
@@ -24,8 +25,8 @@ LOG_TABLE = f"{LOG_SCHEMA}.log"
 LOG_COLUMNS = {
     "run_id": "VARCHAR",
     "resource": "VARCHAR",
-    "started_at": "TIMESTAMPTZ",
-    "finished_at": "TIMESTAMPTZ",
+    "started_at": "TIMESTAMP WITH TIME ZONE",
+    "finished_at": "TIMESTAMP WITH TIME ZONE",
     "listing": "VARCHAR",
     "outcome": "VARCHAR",
     "rows": "BIGINT",
@@ -46,6 +47,34 @@ LOG_COLUMNS = {
     "accepted": "BOOLEAN",
     "remark": "VARCHAR",
 }
+LOG_TEXTS = Description(
+    "What each sync did for each resource. One row per run and resource.",
+    {
+        "run_id": "Run of Dagster, or process of the command",
+        "resource": "Table of incident_api",
+        "started_at": "When the run began (UTC)",
+        "finished_at": "When the run wrote this row (UTC)",
+        "listing": "full, or changes where only what had changed was asked for",
+        "outcome": "loaded, failed (the table is untouched), held (nothing was taken away), "
+        "or not asked (there was nothing to ask for)",
+        "rows": "Rows that were listed",
+        "table_rows": "Rows of the table afterwards, those marked as deleted included",
+        "requests": "Requests to the API",
+        "seconds": "Time of the listing, in seconds",
+        "load_id": "Load package, as in _dlt_load_id, NULL if nothing was loaded",
+        "error": "Why it failed or was held, and what to do",
+        "changed": "Rows that were new or different",
+        "deleted": "Rows newly marked as deleted; of a full refresh, dropped ones",
+        "path": "Path of the API that answered",
+        "notice": "What the API announced of the end of that path",
+        "announced": "Rows that the API announced for a full listing",
+        "missing": "Live rows that a full listing lacked",
+        "missing_hash": "What stands for their ids",
+        "dropped": "Rows that were live lately and that a full refresh dropped",
+        "accepted": "Whether somebody accepted the loss",
+        "remark": "What the check volume warns of",
+    },
+)
 
 Kind = Literal["loaded", "failed", "held", "not asked"]
 # What shows that a table is as recent as the sync, as SQL.

@@ -16,14 +16,22 @@ import duckdb
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.failures import clean_text, describe_surprise
 from incident_assets.settings import Settings
-from incident_assets.sync.account import Account, recognise_rows
+from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.load import build_source, find_table
-from incident_assets.sync.log import Kind, Outcome, write_log, write_newest_rows
+from incident_assets.sync.log import (
+    LOG_TABLE,
+    LOG_TEXTS,
+    Kind,
+    Outcome,
+    write_log,
+    write_newest_rows,
+)
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Landing, Plan
+from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import read_first_line
 from incident_assets.warehouse.merging import (
     compact_table,
@@ -31,8 +39,13 @@ from incident_assets.warehouse.merging import (
     stamp_load,
     swap_tables,
 )
-from incident_assets.warehouse.schemas import RAW_SCHEMA
-from incident_assets.warehouse.versions import doubt_versions, note_version, read_versions
+from incident_assets.warehouse.schemas import ACCOUNT_TABLE, RAW_SCHEMA, VERSION_TABLE
+from incident_assets.warehouse.versions import (
+    VERSION_TEXTS,
+    doubt_versions,
+    note_version,
+    read_versions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +136,7 @@ class Sync:
         outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
         self._note_versions(outcomes)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
+        self._describe_tables()
         self.connection.commit()
         write_newest_rows(self.connection, self.settings.database)
         self._compact([listing.endpoint for listing in listings if listing.is_whole])
@@ -136,6 +150,12 @@ class Sync:
             if version is None or outcome.changed or outcome.deleted:
                 version = note_version(self.connection, table)
             self.versions[outcome.resource] = version
+
+    def _describe_tables(self) -> None:
+        ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
+        listings = self.plan.listings.values()
+        raw = {name_table(x.name): describe_endpoint(x.endpoint) for x in listings}
+        write_comments(self.connection, ours | raw)
 
     def _compact(self, endpoints: Sequence[Endpoint]) -> None:
         self.connection.begin()

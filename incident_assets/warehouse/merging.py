@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
+from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
@@ -161,3 +162,4 @@ def _write_anew(
     connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {source}")
     for name in (column.name for column in columns if not column.nullable):
         connection.execute(f'ALTER TABLE {table} ALTER COLUMN "{name}" SET NOT NULL')
+    write_comments(connection, {table: describe_endpoint(endpoint)})

@@ -16,15 +16,34 @@ from typing import Any
 import duckdb
 
 from incident_assets.settings import Settings
+from incident_assets.warehouse.comments import Description, write_comments
 from incident_assets.warehouse.file import DatabaseError, read_first_line
 from incident_assets.warehouse.held import HeldDatabase
-from incident_assets.warehouse.private import keep_file, replace_file
-from incident_assets.warehouse.schemas import LOG_SCHEMA
+from incident_assets.warehouse.private import keep_file, name_fresh, replace_file
+from incident_assets.warehouse.schemas import (
+    ACCOUNT_TABLE,
+    FINDING_TABLE,
+    LOG_SCHEMA,
+    RAW_SCHEMA,
+    VERSION_TABLE,
+)
 from incident_assets.warehouse.versions import sign_contents
 
 # Who a database is, said in itself and so in its copies: DuckDB has no comments on schemas.
 ID_TABLE = f"{LOG_SCHEMA}.database_id"
-CONTENTS_TABLE = f"{LOG_SCHEMA}.contents"  # what stands for all that a copy holds but the log
+CONTENTS_TABLE = f"{LOG_SCHEMA}.contents"
+TEXTS = {
+    ID_TABLE: Description("Which database this is; its copies say the same.", {"id": "Its id"}),
+    CONTENTS_TABLE: Description(
+        "What the published copy holds. One row.",
+        {
+            "sign": "What stands for all of it but the sync log",
+            "published_at": "When it was copied from the database (UTC)",
+        },
+    ),
+}
+# For those who write the database; who reads a copy has no use for them.
+INTERNAL = (ACCOUNT_TABLE, FINDING_TABLE, VERSION_TABLE)
 LONGEST = 3600.0  # seconds after which a copy is replaced for newer rows of the log alone
 # What a copy of the program before has instead: its newest row of the log is one of ours.
 LOGGED = f"SELECT run_id, resource, epoch_us(finished_at) AS ended FROM {LOG_SCHEMA}.log"
@@ -59,12 +78,16 @@ def publish_database(
         if not keep_previous and _is_current(target, contents):
             return Copy(target.stat().st_size, contents, is_unchanged=True)
         connection.execute(
-            f"CREATE OR REPLACE TABLE {CONTENTS_TABLE} AS SELECT ? AS sign", [contents]
+            f"CREATE OR REPLACE TABLE {CONTENTS_TABLE} AS "
+            "SELECT ? AS sign, current_timestamp AS published_at",
+            [contents],
         )
+        write_comments(connection, TEXTS)
         connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
         shutil.copyfile(path, fresh)
+        _drop_internals(fresh)
         if keep_previous and _holds_something(target):
             keep_file(target, previous)
             _log_of(previous).unlink(missing_ok=True)
@@ -75,12 +98,38 @@ def publish_database(
         try:
             # Read-only, or a curious writer would leave a log beside it that fits no later copy.
             size = replace_file(target, copy, mode=0o400)
-        except OSError as error:
+        except (OSError, duckdb.Error) as error:
+            _log_of(name_fresh(target)).unlink(missing_ok=True)
             raise DatabaseError(
                 f"cannot publish to {target} (INCIDENT_PUBLISHED_PATH): {read_first_line(error)}. "
                 "Make room or choose another path, then run again; the copy of before is kept"
             ) from None
     return Copy(size, contents, is_unchanged=False)
+
+
+def _drop_internals(copy: Path) -> None:
+    """Leave in a copy what is for reading, and let it say whose it is and as of when."""
+    with duckdb.connect(":memory:") as connection:
+        place = str(copy.absolute()).replace("'", "''")
+        connection.execute(f"ATTACH '{place}' AS copy; USE copy")
+        owner = "the account " + (_read_owner(connection) or "that is not known")
+        at = f"SELECT published_at AT TIME ZONE 'UTC' FROM {CONTENTS_TABLE}"
+        ((moment,),) = connection.execute(at).fetchall()
+        text = f"A copy for reading, of {owner}, as of {moment:%Y-%m-%d %H:%M:%S} UTC."
+        write_comments(connection, {ID_TABLE: Description(text, {})})
+        loaders = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'copy' "
+            "AND schema_name = ? AND starts_with(table_name, '_dlt_')",
+            [RAW_SCHEMA],
+        ).fetchall()
+        for table in (*INTERNAL, *(f"{RAW_SCHEMA}.{name}" for (name,) in loaders)):
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+        connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE")
+
+
+def _read_owner(connection: duckdb.DuckDBPyConnection) -> str | None:
+    known = _read_row(connection, f"SELECT coalesce(dashboard_url, host) FROM {ACCOUNT_TABLE}")
+    return known[0] if known else None
 
 
 def _is_current(place: Path, contents: str) -> bool:

@@ -1,6 +1,12 @@
-"""Names of the schemas of a database. What stands in them is decided where it is written."""
+"""Names of the schemas of a database, and of tables in them that several rooms know.
+
+What stands in them is decided where it is written.
+"""
 
 RAW_SCHEMA = "incident_api"
 REFRESH_SCHEMA = "incident_api_refresh"  # only while a full refresh is going on
 LOG_SCHEMA = "incident_sync"
 MODEL_SCHEMA = "incident_analytics"
+ACCOUNT_TABLE = f"{LOG_SCHEMA}.account"
+FINDING_TABLE = f"{LOG_SCHEMA}.finding"
+VERSION_TABLE = f"{LOG_SCHEMA}.table_version"

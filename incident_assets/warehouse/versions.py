@@ -12,10 +12,18 @@ from uuid import uuid4
 
 import duckdb
 
+from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import LOG_SCHEMA
+from incident_assets.warehouse.schemas import LOG_SCHEMA, VERSION_TABLE
 
-VERSION_TABLE = f"{LOG_SCHEMA}.table_version"
+VERSION_TEXTS = Description(
+    "Versions of tables, by which nothing is built again that has not changed.",
+    {
+        "name": "Table, with its schema",
+        "version": "Another one as soon as the table has changed",
+        "look": "What the table looked like then, NULL while that is unsure",
+    },
+)
 OTHERS = "others"  # in place of a table: all that steps write which are not ours
 
 

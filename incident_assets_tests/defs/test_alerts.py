@@ -101,9 +101,12 @@ def run_job(api: DemoApi, instance: dg.DagsterInstance) -> Callable[[str], bool]
     return run
 
 
-def test_without_its_setting_the_sensor_is_idle(tick: Ticks) -> None:
-    assert tick() == "INCIDENT_ALERT_WEBHOOK is not set"
-    assert build_alerts().default_status == dg.DefaultSensorStatus.RUNNING
+def test_the_sensor_is_there_where_its_setting_is_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not build_definitions().sensors
+    monkeypatch.setenv("INCIDENT_ALERT_WEBHOOK", "https://hooks.example.com/services")
+    monkeypatch.setenv("INCIDENT_READ_TIMEOUT", "soon")  # the runs' business
+    (sensor,) = build_definitions().sensors or ()
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
 def test_stale_tables_are_one_message_and_their_recovery_another(

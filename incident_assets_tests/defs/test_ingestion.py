@@ -108,8 +108,15 @@ def test_the_live_job_lists_by_changes_and_a_refresh_drops_what_is_gone(
     api.remove("users", gone)
     assert materialised(execute())["users"]["rows_deleted"] == 1
     assert gone in read_table("users")
-    assert materialised(execute("full_refresh"))["users"]["rows_deleted"] == 1
+    refreshed = materialised(execute("full_refresh"))
+    assert refreshed["users"]["rows_deleted"] == 1
     assert gone not in read_table("users")
+    asked = [(x["listing"], x["full_refresh"]) for x in (live["log"], refreshed["log"])]
+    assert asked == [("changes", False), ("full", True)]
+    assert refreshed["users"]["full_refresh"] and not live["incidents"]["full_refresh"]
+    accepting = materialised(execute(config={"accept_loss": ["users"]}))
+    assert accepting["users"]["accept_loss"] and not accepting["actions"]["accept_loss"]
+    assert accepting["log"]["accept_loss"] == ["users"]
 
 
 def test_a_subset_requests_itself_alone_and_raises_without_the_check(

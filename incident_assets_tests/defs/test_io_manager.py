@@ -133,7 +133,7 @@ def test_a_table_is_replaced_with_its_columns_and_described(materialize: Materia
     assert metadata["dagster/row_count"] == 3
     assert metadata["dagster/table_name"] == "mine.parts"
     columns = [(c.name, c.type) for c in metadata["dagster/column_schema"].columns]
-    assert columns == [("new", "int64"), ("text", "string")]
+    assert columns == [("new", "BIGINT"), ("text", "VARCHAR")]
 
 
 def test_a_schema_that_is_called_like_the_database_is_refused_in_words(

@@ -83,6 +83,10 @@ def test_models_are_described_before_they_are_built() -> None:
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in written]
         assert [row[0] for row in cells] == [column.name for column in model.columns]
         assert all(made_from and behind for _, made_from, behind in cells)
+        for column, (_, made_from, _) in zip(schema.columns, cells, strict=True):
+            assert column.description.endswith(f" (from {made_from})")
+        (file,) = spec.metadata["dagster/code_references"].code_references
+        assert Path(file.file_path).read_text() == model.sql
         hours = spec.freshness_policy.fail_window.to_timedelta().total_seconds() / 3600
         assert hours == (4 if name.startswith("dim_") or name == "fct_on_call_shift" else 1)
 

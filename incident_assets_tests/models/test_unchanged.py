@@ -92,6 +92,10 @@ def test_a_setting_builds_what_reads_it(account_settings: Settings) -> None:
     changed = Settings(**vars(account_settings) | {"follow_up_sla": "Urgent=1"})
     assert build_changed(changed) == {"fct_follow_up", "mart_follow_up_ageing"}
     assert build_changed(changed) == set()
+    elsewhere = Settings(**vars(changed) | {"time_zone": "Asia/Tokyo"})
+    marts = {name for name in MODELS if name.startswith("mart_")}
+    assert build_changed(elsewhere) == marts | {"fct_incident", "fct_status_transition"}
+    assert build_changed(elsewhere) == set()
 
 
 def test_changed_sql_builds_its_model_and_what_reads_it(account_settings: Settings) -> None:
