@@ -1,15 +1,19 @@
 """The examples of README and docs, run as they stand there on a database like the demo's.
 
-Commands that start Dagster, make or a server have tests of their own; that they exist is in
-`test_map`, and README's new resource is run in `defs/test_endpoints`.
+Commands that start Dagster, make or a server have tests of their own (`test_commands`); that they
+exist is in `test_map`, and README's new resource is run in `defs/test_endpoints`.
 """
 
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -18,7 +22,8 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.run import run_sync
-from incident_assets_tests.conftest import KEY, NAMES, run_command
+from incident_assets_tests.conftest import KEY, NAMES, read_rows, run_command
+from incident_assets_tests.killing import read_database
 from incident_assets_tests.modelling import build_all
 from incident_assets_tests.pages import ROOT
 
@@ -40,8 +45,7 @@ def built_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find_blocks(language: str) -> Iterator[str]:
     for page in PAGES:
-        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL):
-            yield from [block]
+        yield from re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
 def find_explained() -> Iterator[str]:
@@ -56,6 +60,32 @@ def find_explained() -> Iterator[str]:
 def test_a_query_of_the_docs_finds_something(query: str, built_database: Path) -> None:
     with duckdb.connect(str(built_database), read_only=True) as connection:
         assert connection.execute(query).fetchall()
+
+
+def test_the_readmes_asset_of_ones_own_is_built(
+    loaded: Settings, execute: Callable[..., Any]
+) -> None:
+    (example,) = (block for block in find_blocks("python") if "leavers" in block)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    leavers = dg.AssetSelection.assets(["mine", "leavers"])
+    assert leavers.resolve(names["defs"].resolve_asset_graph())
+    assert execute(select=leavers, assets=[names["leavers"]]).success
+    assert read_rows("SELECT count(*) AS n FROM mine.leavers WHERE NOT is_active")[0]["n"]
+
+
+def test_a_database_is_moved_to_the_format_of_the_docs(loaded: Settings) -> None:
+    (example,) = (block for block in find_blocks("sh") if "before.duckdb" in block)
+    command = example.replace(".venv/bin/python", sys.executable)
+    with duckdb.connect(str(loaded.database)) as connection:
+        connection.execute("CREATE SCHEMA mine; CREATE TABLE mine.notes AS SELECT 'x' AS text")
+    build_all(loaded.database)
+    before = read_database()
+    subprocess.run(["sh", "-ec", command], check=True)
+    assert read_database() == before
+    assert not any(outcome.failure for outcome in run_sync(loaded, NAMES))
+    comment = "SELECT comment FROM duckdb_tables() WHERE table_name = 'dim_user'"
+    assert read_rows(comment)[0]["comment"] == read_models()["dim_user"].texts.table
 
 
 def test_there_are_ten_questions() -> None:
