@@ -60,6 +60,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "sync/terminal.py": ("test_commands.py", "sync/test_loss.py"),
     "sync/updates.py": ("sync/test_listings.py", "sync/test_apart.py", "sync/test_changes.py"),
     "warehouse/columns.py": ("sync/test_versions.py", "sync/test_sync.py", "sync/test_apart.py"),
+    "warehouse/comments.py": ("warehouse/test_comments.py",),
     "warehouse/destination.py": ("sync/test_sync.py", "sync/test_changes.py"),
     "warehouse/file.py": (
         "warehouse/test_storage.py",
