@@ -111,7 +111,8 @@ def _drop_internals(copy: Path) -> None:
     """Leave in a copy what is for reading, and let it say whose it is and as of when."""
     with duckdb.connect(":memory:") as connection:
         place = str(copy.absolute()).replace("'", "''")
-        connection.execute(f"ATTACH '{place}' AS copy; USE copy")
+        # Without a log, whose name DuckDB gets wrong where a path has a question mark.
+        connection.execute(f"ATTACH '{place}' AS copy (RECOVERY_MODE no_wal_writes); USE copy")
         owner = "the account " + (_read_owner(connection) or "that is not known")
         at = f"SELECT published_at AT TIME ZONE 'UTC' FROM {CONTENTS_TABLE}"
         ((moment,),) = connection.execute(at).fetchall()
@@ -124,7 +125,7 @@ def _drop_internals(copy: Path) -> None:
         ).fetchall()
         for table in (*INTERNAL, *(f"{RAW_SCHEMA}.{name}" for (name,) in loaders)):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
-        connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE")
+        connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE; CHECKPOINT")
 
 
 def _read_owner(connection: duckdb.DuckDBPyConnection) -> str | None:
