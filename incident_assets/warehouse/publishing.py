@@ -86,8 +86,13 @@ def publish_database(
         connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
-        shutil.copyfile(path, fresh)
-        _drop_internals(fresh)
+        # DuckDB gets the name of its log wrong where a path has a question mark; ours has none.
+        ready = name_fresh(path) if "?" in str(fresh.absolute()) else fresh
+        shutil.copyfile(path, ready)
+        _drop_internals(ready)
+        if ready != fresh:
+            shutil.copyfile(ready, fresh)
+            ready.unlink()
         if keep_previous and _holds_something(target):
             keep_file(target, previous)
             _log_of(previous).unlink(missing_ok=True)
@@ -111,8 +116,7 @@ def _drop_internals(copy: Path) -> None:
     """Leave in a copy what is for reading, and let it say whose it is and as of when."""
     with duckdb.connect(":memory:") as connection:
         place = str(copy.absolute()).replace("'", "''")
-        # Without a log, whose name DuckDB gets wrong where a path has a question mark.
-        connection.execute(f"ATTACH '{place}' AS copy (RECOVERY_MODE no_wal_writes); USE copy")
+        connection.execute(f"ATTACH '{place}' AS copy; USE copy")
         owner = "the account " + (_read_owner(connection) or "that is not known")
         at = f"SELECT published_at AT TIME ZONE 'UTC' FROM {CONTENTS_TABLE}"
         ((moment,),) = connection.execute(at).fetchall()
