@@ -151,22 +151,45 @@ class _Explain(click.Command):
 
 
 @command.command(cls=_Explain)
-@click.argument("mart")
-@click.argument("metric")
-def explain(mart: str, metric: str, **chosen: str | None) -> int:
+@click.argument("mart", required=False)
+@click.argument("metric", required=False)
+def explain(mart: str | None, metric: str | None, **chosen: str | None) -> int:
     """Show where a figure comes from, row by row.
 
-    METRIC is a column of the table MART, such as mttr_median of mart_incident_weekly; the options
-    say which of its rows, by name or id. Prints the definition, the SQL, the rows behind the
-    figure, and the figure worked out from them again: exit code 1 if it is another one.
+    METRIC is a column of the table MART, such as mttr_median of mart_incident_weekly; without it,
+    or without both, what there is is listed. The options say which of the mart's rows, by name or
+    id. Prints the definition, the SQL, the rows behind the figure, and the figure worked out from
+    them again: exit code 1 if it is another one. Where the demo's database is the only one, it is
+    asked.
 
     \b
     incident-assets explain mart_incident_weekly mttr_median --week 2026-W40 --severity Major
     """
-    from incident_assets.models.explain import run
+    from incident_assets.models.explain import Unknown, run, write_figures, write_marts
 
-    _read_env_file()
-    return run(mart, metric, {column: value for column, value in chosen.items() if value})
+    try:
+        if mart is None or metric is None:
+            click.echo(write_marts() if mart is None else write_figures(mart))
+            return 0
+        _read_env_file()
+        settings = _find_database()
+    except (Unknown, SettingError) as error:
+        return _refuse(error)
+    return run(mart, metric, {name: value for name, value in chosen.items() if value}, settings)
+
+
+def _find_database() -> Settings:
+    """Return the settings of the user's database; of the demo's, where that is the only one."""
+    settings = read_settings()
+    if settings.duckdb_path != Settings.duckdb_path or settings.database.exists():
+        return settings
+    from incident_assets.demo.place import DATABASE, FOLDER
+
+    demo = Settings(duckdb_path=str(FOLDER / DATABASE))
+    if settings.published_copy.exists() or not demo.database.exists():
+        return settings
+    click.echo(f"There is no {settings.database}, so this is the demo's.", err=True)
+    return demo
 
 
 @command.group(invoke_without_command=True)

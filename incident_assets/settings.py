@@ -128,7 +128,7 @@ class Settings:
         for setting in fields(self):
             if isinstance(setting.default, float):
                 _check_number(getattr(self, setting.name), setting.metadata)
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in available_timezones() - {"localtime"}:
             raise SettingError(
                 f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
                 "such as Europe/Berlin or America/New_York"

@@ -107,7 +107,7 @@ def test_each_key_of_a_mart_is_an_option() -> None:
         (["sync"], "INCIDENT_API_BASE_URL is not set"),
         (["sync", "--select", "users,nothing"], "no 'nothing'; the resources are actions"),
         (["sync", "--listing", "some"], "full"),
-        (["explain", "mart_incident_weekly"], "METRIC"),
+        (["explain", "mart_nothing"], "there are mart_follow_up_ageing"),
         (["nothing"], "No such command"),
     ],
 )

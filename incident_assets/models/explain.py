@@ -1,4 +1,4 @@
-"""`incident-assets explain MART METRIC`: where a figure comes from, row by row.
+"""`incident-assets explain MART METRIC`: where a figure comes from, row by row; which there are.
 
 Prints the definition, the SQL, the rows behind the figure with the API fields they were read from,
 and the figure worked out again from these rows alone. What a figure is made of is read from the
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from textwrap import fill, indent
 from typing import Any
 
 import duckdb
@@ -26,13 +27,15 @@ from incident_assets.models.catalog import (
 )
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.models.tracing import LISTED, is_figure, trace_figure
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.terminal import format_table
 from incident_assets.warehouse.file import DatabaseError, open_database
 
 MartRow = dict[str, Any]
 
 SHOWN = 20  # keys in a message; of weeks, the last
+WIDTH = 100  # columns of a list
+USAGE = "The rows behind one: incident-assets explain MART FIGURE, with the options of the mart"
 
 
 class Unknown(Exception):
@@ -71,9 +74,7 @@ def explain(
     `chosen` has, by key column, what the row is selected by; `settings` are those that the models
     were built with. Raises Unknown if there is no such mart, metric or row, or more than one row.
     """
-    if mart not in (marts := list_marts()):
-        raise Unknown(f"there is no mart {mart!r}: there are {', '.join(marts)}")
-    model = read_models()[mart]
+    model = _find_mart(mart)
     if metric not in (figures := list_figures(mart)):
         raise Unknown(f"{mart} has no metric {metric!r}: there are {', '.join(figures)}")
     row = _find_row(connection, model, chosen)
@@ -87,6 +88,12 @@ def explain(
     figure = connection.register(LISTED, rows).execute(trace.figure).fetchall()[0][0]
     cells = [tuple(map(_show, values.values())) for values in rows.to_pylist()]
     return row, Explanation(trace.header, cells, figure)
+
+
+def _find_mart(mart: str) -> Model:
+    if mart not in (marts := list_marts()):
+        raise Unknown(f"there is no mart {mart!r}: there are {', '.join(marts)}")
+    return read_models()[mart]
 
 
 def _show(value: object) -> object:
@@ -159,9 +166,8 @@ def _read_day(column: str, text: str) -> date:
 
 
 @contextmanager
-def _open() -> Iterator[duckdb.DuckDBPyConnection]:
+def _open(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the published copy, or the database if there is none; read-only."""
-    settings = read_settings()
     if settings.published_copy.exists():
         with duckdb.connect(str(settings.published_copy.absolute()), read_only=True) as connection:
             yield connection
@@ -171,7 +177,8 @@ def _open() -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
     else:
         raise Unknown(
-            f"there is no database {settings.database} (INCIDENT_DUCKDB_PATH): sync first"
+            f"there is no database {settings.database} (INCIDENT_DUCKDB_PATH): sync first, or "
+            "run the demo"
         )
 
 
@@ -203,14 +210,36 @@ def agrees(stored: float | None, figure: float | None) -> bool:
     return math.isclose(stored, figure, rel_tol=1e-9)
 
 
-def run(mart: str, metric: str, chosen: Mapping[str, str]) -> int:
+def write_marts() -> str:
+    """Return a list of the marts, what selects a row of each, and their figures."""
+    parts = []
+    for mart in list_marts():
+        model = read_models()[mart]
+        notes, figures = (
+            indent(fill(text, WIDTH - 2), "  ")
+            for text in (model.notes[0], ", ".join(list_figures(mart)))
+        )
+        parts.append(f"{mart}  {_list_options(model.grain)}\n{notes}\n{figures}")
+    return "\n\n".join([*parts, f"What a figure means: incident-assets explain MART\n{USAGE}"])
+
+
+def write_figures(mart: str) -> str:
+    """Return a list of a mart's figures with their meanings. Raises Unknown if there is no such."""
+    model = _find_mart(mart)
+    meanings = {column.name: column.description for column in model.columns}
+    rows = [(name, meanings[name]) for name in list_figures(mart)]
+    listed = format_table(("figure", "meaning"), rows)
+    return f"{model.notes[0]}\n\n{listed}\n\nSelected by {_list_options(model.grain)}\n{USAGE}"
+
+
+def run(mart: str, metric: str, chosen: Mapping[str, str], settings: Settings) -> int:
     """Print where a figure comes from; `chosen` selects its row by the columns of the mart's key.
 
     Return the exit code: 0 done, 1 figures differ, 2 bad input.
     """
     try:
-        with _open() as connection:
-            row, explanation = explain(connection, mart, metric, chosen, read_settings())
+        with _open(settings) as connection:
+            row, explanation = explain(connection, mart, metric, chosen, settings)
     except duckdb.CatalogException:
         print(
             "the models are not built yet: run a sync job, or materialise the group analytics",

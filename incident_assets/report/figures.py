@@ -4,6 +4,7 @@ What is selected and added up is in `numbers`, what plots have in common is in `
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,10 @@ AGES = tuple(PALETTE[f"age-{n}"] for n in range(1, 5))
 def plot_weekly(weekly: Weekly, width: int) -> "Figure":
     """Stacked incidents per week, the worst severity at the bottom, and their running mean."""
     layers = _colour_layers(weekly)
-    mean = Key(f"mean of {WINDOW} weeks", PALETTE["ink"], "")
-    sheet = Sheet(width, 240 + BOTTOM, [*(key for key, _ in layers), mean])
+    totals = [sum(week) for week in zip(*weekly.counts, strict=True)]
+    means = [sum(totals[n - WINDOW : n]) / WINDOW for n in range(WINDOW, len(totals))]
+    mean = [Key(f"mean of {WINDOW} weeks", PALETTE["ink"], "")] * (len(means) > 1)
+    sheet = Sheet(width, 240 + BOTTOM, [*(key for key, _ in layers), *mean])
     axes = sheet.add_axes(LEFT - 18, sheet.top, width - LEFT + 18, 240)
     below = [0] * len(weekly.weeks)
     for key, counts in layers:
@@ -52,8 +55,7 @@ def plot_weekly(weekly: Weekly, width: int) -> "Figure":
         _draw_columns(axes, above[:-1], below[:-1], 0, color=key.colour)
         _draw_columns(axes, above[-1:], below[-1:], len(above) - 1, color=key.colour, alpha=0.45)
         below = above
-    means = [sum(below[n - WINDOW : n]) / WINDOW for n in range(WINDOW, len(below))]
-    axes.plot(range(WINDOW - 1, len(below) - 1), means, color=mean.colour, linewidth=1.6)
+    axes.plot(range(WINDOW - 1, len(below) - 1), means, color=PALETTE["ink"], linewidth=1.6)
     top = max(4, *below)
     step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if top / (m * 10**n) <= 7)
     axes.set(ylim=(0, top * 1.03), yticks=range(0, top + 1, step))
@@ -72,16 +74,17 @@ def _draw_columns(
 
 
 def _colour_layers(weekly: Weekly) -> list[tuple[Key, Sequence[int]]]:
-    names, counts = list(weekly.severities), list(weekly.counts)
-    ranked, most = weekly.ranked, len(SHADES)
-    if ranked > most:
-        low = slice(most - 1, ranked)
-        names[low], counts[low] = [f"{ranked - most + 1} lower"], [_add_up(counts[low])]
-        ranked = most
+    """Return what is stacked; a severity has its colour whether or not the others are there."""
+    names, counts, places = list(weekly.severities), list(weekly.counts), list(weekly.places)
+    most, ranked = len(SHADES), len(places)
     if len(names) > ranked + 1:
         names[ranked:], counts[ranked:] = ["without a rank"], [_add_up(counts[ranked:])]
-    shades = [SHADES[round(n * (most - 1) / max(ranked - 1, 1))] for n in range(ranked)]
-    shades += [PALETTE["unranked"]] * (len(names) - ranked)
+    if (lower := sum(place >= most - 1 for place in places)) > 1:
+        low = slice(ranked - lower, ranked)
+        names[low], counts[low], places[low] = [f"{lower} lower"], [_add_up(counts[low])], [most]
+    step = (most - 1) / max(min(weekly.ranked, most) - 1, 1)
+    shades = [SHADES[round(min(place, most - 1) * step)] for place in places]
+    shades += [PALETTE["unranked"]] * (len(names) - len(places))
     return [(Key(cut(n, 22), s), c) for n, s, c in zip(names, shades, counts, strict=True)]
 
 
@@ -95,7 +98,8 @@ def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
     middle = Key("median", PALETTE["middle"], "")
     dot = Key("median of a single week", PALETTE["middle"], "o")
     height, head = 180, 30
-    sheet = Sheet(width, len(trends) * (head + height + BOTTOM), [tail, middle, dot])
+    lines = [tail, middle] * any(_has_line(trend) for trend in trends.values())
+    sheet = Sheet(width, len(trends) * (head + height + BOTTOM), [*lines, dot])
     for n, (name, trend) in enumerate(trends.items()):
         top = sheet.top + n * (head + height + BOTTOM) + head
         sheet.write(0, top - 18, name, fontweight="bold")
@@ -117,6 +121,11 @@ def plot_trend(trends: Mapping[str, Trend], width: int) -> "Figure":
         scale_durations(axes, "y", drawn, 6)
         label_weeks(axes, trend.weeks, sheet.narrow)
     return sheet.figure
+
+
+def _has_line(trend: Trend) -> bool:
+    enough = [spread.count >= THIN for spread in trend.windows]
+    return any(one and next_one for one, next_one in pairwise(enough))
 
 
 def _lift(values: Sequence[float | None]) -> list[float]:
@@ -162,12 +171,12 @@ def plot_load(loads: Sequence[Load], width: int) -> "Figure":
     return sheet.figure
 
 
-def plot_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog], width: int) -> "Figure":
+def plot_backlog(buckets: Mapping[str, int], backlogs: Sequence[Backlog], width: int) -> "Figure":
     """Open follow-ups by priority, the oldest last; those over the SLA are underlined."""
-    keys = [Key(bucket, AGES[min(n, len(AGES) - 1)]) for n, bucket in enumerate(buckets)]
+    keys = [Key(bucket, AGES[place - 1]) for bucket, place in buckets.items()]
     over = Key("over SLA", PALETTE["alarm"], "")
     known = any(b.sla_days is not None for b in backlogs)
-    legend = [*keys, over] if known else keys
+    legend = [*keys, over] if any(b.over_sla for b in backlogs) else keys
     sheet = Sheet(width, row_height(width) * len(backlogs) + FOOT, legend)
     notes = [f"{sum(b.open):,} open" + _say_over(b) * known for b in backlogs]
     axes = sheet.add_rows([b.priority for b in backlogs], notes, room=190 if known else 90)

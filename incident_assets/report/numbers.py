@@ -44,10 +44,14 @@ NO_SPREAD = Spread(0, None, None, None)
 
 @dataclass(frozen=True)
 class Weekly:
-    """Incidents per week: `counts[severity][week]`; first the `ranked` severities, worst first."""
+    """Incidents per week: `counts[severity][week]`; first those with a rank, worst first.
+
+    `places` are theirs among the `ranked` severities that any incident ever had, from 0.
+    """
 
     weeks: Sequence[date]
     severities: Sequence[str]
+    places: Sequence[int]
     ranked: int
     counts: Sequence[Sequence[int]]
 
@@ -115,14 +119,16 @@ def list_weeks(weekly: pa.Table, today: date) -> list[date]:
 
 def count_incidents(weekly: pa.Table, weeks: Sequence[date]) -> Weekly:
     """Return the incidents of these weeks by severity, worst first, those without a rank last."""
-    rows = [row for row in weekly.to_pylist() if row["week"] in weeks]
+    rows = weekly.to_pylist()
     names = {row["severity_id"]: row["severity"] for row in rows}
     ranks = {row["severity_id"]: row["severity_rank"] for row in rows}
     order = sorted(names, key=lambda x: (ranks[x] is None, -(ranks[x] or 0), names[x], x))
     counts = {(row["severity_id"], row["week"]): row["incidents"] for row in rows}
-    ranked = sum(ranks[x] is not None for x in order)
-    cells = [[counts.get((x, week), 0) for week in weeks] for x in order]
-    return Weekly(weeks, [names[x] for x in order], ranked, cells)
+    ranked = [x for x in order if ranks[x] is not None]
+    cells = {x: [counts.get((x, week), 0) for week in weeks] for x in order}
+    shown = [x for x in order if any(cells[x])]
+    places = [n for n, x in enumerate(ranked) if x in shown]
+    return Weekly(weeks, [names[x] for x in shown], places, len(ranked), [cells[x] for x in shown])
 
 
 def follow_duration(weekly: pa.Table, trend: pa.Table, metric: str, weeks: Sequence[date]) -> Trend:
@@ -186,10 +192,14 @@ def sum_load(load: pa.Table, today: date) -> list[Load]:
     return sorted(loads, key=lambda x: (-x.total, -x.leads, x.name))
 
 
-def age_follow_ups(ageing: pa.Table) -> tuple[list[str], list[Backlog]]:
-    """Return the age buckets, youngest first, and the backlog by priority, most urgent first."""
+def age_follow_ups(ageing: pa.Table) -> tuple[dict[str, int], list[Backlog]]:
+    """Return the places of the age buckets that are in use, and the backlog by priority.
+
+    Youngest and most urgent come first.
+    """
     rows = ageing.to_pylist()
-    buckets = [b for _, b in sorted({(r["age_bucket_order"], r["age_bucket"]) for r in rows})]
+    places = {(r["age_bucket_order"], r["age_bucket"]) for r in rows if r["open"]}
+    buckets = {bucket: place for place, bucket in sorted(places)}
     groups: dict[tuple[bool, int, str], dict[str, MartRow]] = defaultdict(dict)
     for row in rows:
         rank = row["priority_rank"]

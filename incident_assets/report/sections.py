@@ -76,11 +76,18 @@ def show_weekly(weekly: Weekly, time_zone: str) -> Section:
         [f"{week:%Y-%m-%d}", f"{total:,}", *(f"{counts[n]:,}" for counts in weekly.counts)]
         for n, (week, total) in enumerate(zip(weekly.weeks, totals, strict=True))
     ]
+    finding = f"{sum(totals):,} incidents since {say_day(weekly.weeks[0])}"
+    finding += ", by severity" if weekly.places else ""
+    finding += "; the last, paler bar is a week that is not over." if totals[-1] else "."
+    if not weekly.places:
+        finding += (
+            " None of them has a severity of the account: once incidents are given one in the "
+            "product, the next sync brings it."
+        )
     return Section(
         key,
         title,
-        f"{sum(totals):,} incidents since {say_day(weekly.weeks[0])}, by severity; the last, "
-        "paler bar is a week that is not over.",
+        finding,
         definition,
         lambda width: figures.plot_weekly(weekly, width),
         ["Week of", "All", *weekly.severities],
@@ -112,6 +119,9 @@ def show_trends(trends: Mapping[str, Trend], missing: Sequence[str] = ()) -> Sec
     )
     if negative:
         finding += f" {negative:,} negative durations (timestamps out of order) are included."
+    for metric, trend in trends.items():
+        if not trend.count:
+            finding += f" {METRICS[metric]}: no incident has the moments for it yet, see below."
     finding += warning
     weeks = next(iter(trends.values())).weeks
     rows = [
@@ -186,17 +196,27 @@ def show_load(loads: Sequence[Load]) -> Section:
     )
     key, title = "load", "Who carries the load"
     if not any(load.total or load.leads for load in loads):
-        nothing = f"Nobody has led an incident in the last {LOAD_WEEKS} weeks."
+        nothing = (
+            f"Nobody has led an incident in the last {LOAD_WEEKS} weeks: what counts is a role of "
+            "the type lead."
+        )
         return Section(key, title, nothing, definition)
     top = [load for load in loads if load.total or load.leads][:SHOWN]
     total, asleep = sum(x.total for x in loads), sum(x.sleeping for x in loads)
-    share = sum(x.total for x in top) / total if total else None
+    finding = (
+        f"The API gives no workload for the incidents of the last {LOAD_WEEKS} weeks, so there are "
+        "no hours, only who led how many."
+    )
+    if total:
+        finding = (
+            f"{total / 60:,.0f} hours in the last {LOAD_WEEKS} weeks, {asleep / 60:,.0f} of them "
+            f"in sleeping hours; the {len(top):,} responders shown (of {len(loads):,}) carried "
+            f"{say_share(sum(x.total for x in top) / total)}."
+        )
     return Section(
         key,
         title,
-        f"{total / 60:,.0f} hours in the last {LOAD_WEEKS} weeks, {asleep / 60:,.0f} of them in "
-        f"sleeping hours; the {len(top):,} responders shown (of {len(loads):,}) carried "
-        f"{say_share(share)}.",
+        finding,
         definition,
         lambda width: figures.plot_load(top, width),
         ["Responder", "Hours", "Working", "Late", "Sleeping", "Led", "Incidents"],
@@ -212,7 +232,7 @@ def show_load(loads: Sequence[Load]) -> Section:
     )
 
 
-def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section:
+def show_backlog(buckets: Mapping[str, int], backlogs: Sequence[Backlog]) -> Section:
     """Return the section on open follow-ups."""
     definition = (
         "Age: from creation to now, for follow-ups of counted incidents that are not completed. "
@@ -224,7 +244,7 @@ def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section
         return Section(key, title, "There are no open follow-ups.", definition)
     over = f"{sum(b.over_sla for b in backlogs):,} are over their SLA"
     if all(b.sla_days is None for b in backlogs):
-        over = "no SLA is set"
+        over = "no SLA is set (INCIDENT_FOLLOW_UP_SLA sets one)"
     return Section(
         key,
         title,
@@ -247,7 +267,7 @@ def show_backlog(buckets: Sequence[str], backlogs: Sequence[Backlog]) -> Section
 def count_headlines(
     weekly: Weekly,
     trends: Mapping[str, Trend],
-    buckets: Sequence[str],
+    buckets: Mapping[str, int],
     backlogs: Sequence[Backlog],
     today: date,
 ) -> tuple[str, list[Tile]]:

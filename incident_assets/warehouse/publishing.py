@@ -86,8 +86,13 @@ def publish_database(
         connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
-        shutil.copyfile(path, fresh)
-        _drop_internals(fresh)
+        # DuckDB gets the name of its log wrong where a path has a question mark; ours has none.
+        ready = name_fresh(path) if "?" in str(fresh.absolute()) else fresh
+        shutil.copyfile(path, ready)
+        _drop_internals(ready)
+        if ready != fresh:
+            shutil.copyfile(ready, fresh)
+            ready.unlink()
         if keep_previous and _holds_something(target):
             keep_file(target, previous)
             _log_of(previous).unlink(missing_ok=True)
@@ -124,7 +129,7 @@ def _drop_internals(copy: Path) -> None:
         ).fetchall()
         for table in (*INTERNAL, *(f"{RAW_SCHEMA}.{name}" for (name,) in loaders)):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
-        connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE")
+        connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE; CHECKPOINT")
 
 
 def _read_owner(connection: duckdb.DuckDBPyConnection) -> str | None:

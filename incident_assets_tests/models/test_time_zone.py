@@ -64,7 +64,7 @@ def test_a_figure_in_another_zone_is_explained_by_its_rows(raw: Path) -> None:
                 assert explanation.figure == make_near(row[metric])
 
 
-@pytest.mark.parametrize("name", ["Berlin", "+02:00", "../UTC", "europe/berlin"])
+@pytest.mark.parametrize("name", ["Berlin", "+02:00", "../UTC", "europe/berlin", "localtime"])
 def test_a_zone_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match=r"INCIDENT_TIME_ZONE is .* such as Europe/Berlin"):
         Settings(time_zone=name)

@@ -248,8 +248,8 @@ def _age(chance: random.Random, given: list[str]) -> "Any":
     ]
     priorities += [(name, 3 + n, 14.0) for n, name in enumerate(given)]
     for priority, rank, sla in priorities:
-        for order, (bucket, days) in enumerate(BUCKETS.items()):
-            count = _draw_count(chance, (3, 8, 9, 5)[order] * (1 + (rank or 1)))
+        for order, (bucket, days) in enumerate(BUCKETS.items(), 1):
+            count = _draw_count(chance, (3, 8, 9, 5)[order - 1] * (1 + (rank or 1)))
             over = 0 if sla is None else count * (days > sla)
             yield {
                 "priority": priority,

@@ -189,7 +189,7 @@ def test_severities_come_worst_first_and_those_without_a_rank_last() -> None:
     weekly = make_busy_marts().weekly
     counted = count_incidents(weekly, list_weeks(weekly, AS_OF))
     assert counted.severities == ["Critical", "Major", "Moderate", "Minor", "None yet"]
-    assert counted.ranked == 4
+    assert counted.places == [0, 1, 2, 3] and counted.ranked == 4
     assert sum(map(sum, counted.counts)) == sum(weekly["incidents"].to_pylist())
 
 
@@ -198,8 +198,74 @@ def test_without_an_sla_there_is_no_word_of_who_is_over_it() -> None:
         row | {"sla_days": None, "open_over_sla": 0} for row in make_busy_marts().ageing.to_pylist()
     ]
     report = build_report(make_marts(ageing=rows), AS_OF)
-    assert "no SLA is set." in report.markdown
+    assert "no SLA is set (INCIDENT_FOLLOW_UP_SLA sets one)." in report.markdown
     assert "over SLA" not in Page(report.html).texts
+
+
+def find_colours(report: Report, section: str, family: str) -> set[str]:
+    """Return the colours of a family, such as `age`, that the plots of a section have."""
+    drawn = report.html.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+    return set(re.findall(rf"var\(--({family}-\d|unranked)\)", drawn))
+
+
+def test_an_age_keeps_its_colour_where_others_are_missing(busy: Report) -> None:
+    assert find_colours(busy, "backlog", "age") == {f"age-{n}" for n in range(1, 5)}
+    rows = [
+        row | {"open": 2 if row["age_bucket"] in ("31-90 d", "91+ d") else 0}
+        for row in make_busy_marts().ageing.to_pylist()
+    ]
+    report = build_report(make_marts(ageing=rows), AS_OF)
+    assert find_colours(report, "backlog", "age") == {"age-3", "age-4"}
+    assert "0-7 d" not in Page(report.html).texts
+
+
+def test_a_severity_keeps_its_colour_where_others_have_no_incident(busy: Report) -> None:
+    shades = {f"worst-{n}" for n in (1, 2, 4, 5)}
+    assert find_colours(busy, "weekly", "worst") == {*shades, "unranked"}
+    rows = make_busy_marts().weekly.to_pylist()
+    before = [row | {"week": row["week"] - timedelta(weeks=200)} for row in rows]
+    kept = [row for row in rows if row["severity"] in ("Major", "Minor")]
+    report = build_report(make_marts(weekly=before + kept), AS_OF)
+    assert find_colours(report, "weekly", "worst") == {"worst-2", "worst-5"}
+    assert "Critical" not in Page(report.html).texts
+
+
+PALER = "paler bar is a week that is not over"
+
+
+def test_only_what_is_drawn_is_promised(busy: Report) -> None:
+    assert PALER in busy.markdown and "mean of 4 weeks" in Page(busy.html).texts
+    rows = make_busy_marts().weekly.to_pylist()
+    over = [row for row in rows if row["week"] < date(2026, 8, 10)]
+    report = build_report(make_marts(weekly=over), AS_OF)
+    assert PALER not in report.markdown and "by severity." in report.markdown
+    young = [row for row in rows if row["week"] >= date(2026, 7, 27)]
+    trend = [row for row in make_busy_marts().trend.to_pylist() if row["week"] == date(2026, 8, 3)]
+    ageing = [row | {"open_over_sla": 0} for row in make_busy_marts().ageing.to_pylist()]
+    texts = Page(
+        build_report(make_marts(weekly=young, trend=trend, ageing=ageing), AS_OF).html
+    ).texts
+    assert not {"mean of 4 weeks", "median", "p90", "over SLA"} & set(texts)
+    assert "median of a single week" in texts
+
+
+def test_what_is_missing_is_said_with_how_to_get_it() -> None:
+    busy = make_busy_marts()
+    none = {"severity_id": "", "severity": "None yet", "severity_rank": None, "mtta_incidents": 0}
+    weekly = [row | none for row in busy.weekly.to_pylist()]
+    load = [row | {"minutes_total": 0.0} for row in busy.load.to_pylist()]
+    report = build_report(make_marts(weekly=weekly, load=load), AS_OF)
+    assert "None of them has a severity of the account: once incidents are" in report.markdown
+    assert "by severity" not in report.markdown
+    assert "MTTA): no incident has the moments for it yet" in report.markdown
+    assert "The API gives no workload" in report.markdown
+
+
+def test_days_are_said_to_be_those_of_the_time_zone() -> None:
+    marts = make_marts(weekly=make_busy_marts().weekly.to_pylist()[-9:])
+    page = Page(build_report(marts, AS_OF, "Europe/Berlin").html)
+    assert "As of 12 August 2026, 00:00 Europe/Berlin." in page.texts
+    assert any("week (Monday, Europe/Berlin)" in text for text in page.texts)
 
 
 def test_more_severities_than_colours_are_joined() -> None:
