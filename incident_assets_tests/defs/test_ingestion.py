@@ -10,7 +10,7 @@ import pytest
 from incident_assets.build import build_definitions
 from incident_assets.demo.server import DemoApi
 from incident_assets.models.catalog import read_models
-from incident_assets.sync import run
+from incident_assets.sync import run, stages
 from incident_assets_tests.conftest import (
     KEY,
     NAMES,
@@ -57,6 +57,7 @@ def test_a_resource_that_cannot_be_loaded_costs_the_others_no_materialisation(
     api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "MEMORY", "64MB")
+    monkeypatch.setattr(stages, "LAST_MEMORY", "64MB")
     too_long = {"name": "x" * 20_000_000}
     api.change("incidents", api.rows("incidents")[0]["id"], severity=too_long)
     result = execute()
