@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -30,6 +31,7 @@ def command() -> None:
 
     \b
     incident-assets demo     loads a made-up account: no key, no network
+    incident-assets init     writes .env and Dagster's files into a folder of yours
     incident-assets check    says whether your own account is ready
     incident-assets sync     loads it
     incident-assets explain  shows the rows behind a figure
@@ -99,6 +101,29 @@ def sync(names: list[str], listing: str, full_refresh: bool, accepted: list[str]
         return _refuse(error)
     click.echo(format_outcomes(outcomes))
     return 1 if any(outcome.failure for outcome in outcomes) else 0
+
+
+@command.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+def init(folder: Path) -> int:
+    """Write .env, dagster.yaml and workspace.yaml into FOLDER, this one if left out.
+
+    What is there already stays. With dagster.yaml there, Dagster keeps its history in the folder
+    and sends no telemetry; without it, it would do neither.
+    """
+    from incident_assets.folder import write_files
+
+    try:
+        written = write_files(folder)
+    except OSError as error:
+        return _refuse(error)
+    for name, is_new in written.items():
+        click.echo(f"{folder / name}: {'written' if is_new else 'there already, left as it is'}")
+    click.echo(
+        f"Next, in {folder.absolute()}: fill in .env, then `incident-assets check`, then\n"
+        '`incident-assets sync`, or `DAGSTER_HOME="$PWD" dagster dev` for the UI and schedules.'
+    )
+    return 0
 
 
 @command.command()

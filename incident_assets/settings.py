@@ -186,7 +186,8 @@ class Settings:
         if not url:
             raise SettingError(
                 "INCIDENT_API_BASE_URL is not set: give the address of the incident API, such as "
-                "https://api.example.com, in .env or the environment (no account? `make demo`)"
+                "https://api.example.com, in .env or the environment (no account? "
+                "`incident-assets demo`)"
             )
         parts = _split_address("INCIDENT_API_BASE_URL", url, "https://api.example.com")
         if parts.username or parts.password or parts.query or parts.fragment:

@@ -17,6 +17,7 @@ import pytest
 from incident_assets.__main__ import main
 from incident_assets.demo.load import QUERIES
 from incident_assets.demo.server import DemoApi
+from incident_assets.folder import FILES
 from incident_assets_tests.conftest import KEY, NAMES, run_command
 from incident_assets_tests.pages import PAGES, ROOT
 
@@ -163,3 +164,20 @@ def test_lock_files_name_no_address() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_are_what_the_code_says(page: str) -> None:
     assert (ROOT / page).read_text() == PAGES[page](), "run python -m incident_assets_tests.pages"
+
+
+def test_init_writes_what_a_folder_needs_and_replaces_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "mine"
+    result = run_command("incident_assets", "init", str(place))
+    assert result.returncode == 0 and result.stdout.count(": written") == len(FILES), result.stdout
+    assert {path.name for path in place.iterdir()} == {*FILES.values()}
+    assert (place / ".env").read_text() == (ROOT / ".env.example").read_text()
+    assert [path.stat().st_mode & 0o077 for path in (place, place / ".env")] == [0, 0]
+    (place / ".env").write_text("INCIDENT_API_KEY=mine\n")
+    (place / "dagster.yaml").unlink()
+    result = run_command("incident_assets", "init", str(place))
+    assert result.stdout.count(": written") == 1 and result.stdout.count("there already") == 2
+    assert (place / ".env").read_text() == "INCIDENT_API_KEY=mine\n"
+    assert (place / "dagster.yaml").exists()
+    result = run_command("incident_assets", "init", str(place / ".env" / "below"))
+    assert result.returncode == 2 and str(place / ".env" / "below") in result.stderr

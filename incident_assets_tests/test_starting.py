@@ -24,6 +24,7 @@ import pytest
 
 from incident_assets.demo.server import DemoApi
 from incident_assets.demo.ui import _find_free_port
+from incident_assets.folder import FILES
 from incident_assets_tests.pages import ROOT
 
 BIN = Path(sys.executable).parent
@@ -156,9 +157,8 @@ def build_package(folder: Path) -> Path:
     """Build a wheel and unpack it; return the folder that stands for site-packages."""
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "dagster.yaml"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", *FILES):
         shutil.copy(ROOT / name, source)
-    shutil.copy(ROOT / "workspace.yaml", source)
     shutil.copytree(ROOT / NAME, source / NAME, ignore=shutil.ignore_patterns("__pycache__"))
     build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run(
@@ -189,7 +189,7 @@ def test_one_name_everywhere_and_nobody_is_told(
         assert ui.stdout and demo.stdout
         installed = build_package(tmp_path)
         (share,) = installed.glob("*.data/data/share/incident_assets")
-        for name in ("dagster.yaml", "workspace.yaml"):
+        for name in FILES:
             assert (share / name).read_text() == (ROOT / name).read_text()
         wait_for(url)
         assert name_locations(url) == [NAME]

@@ -68,10 +68,10 @@ CHECKS: tuple[Check, ...] = (
         "seven days, and the key sees every row that the API announces: a warning otherwise. An "
         "error when a listing would take away more than half: it is held, which means that what "
         "came is loaded and nothing is marked as deleted.",
-        remedy="Look whether the key has lost a role (`make check`), the account is another one, "
-        "or people cleaned up. A loss that is right is accepted by `accept_loss` in the run's "
-        "config or `incident-assets sync --accept-loss`; a warning ends by itself after seven "
-        "days.",
+        remedy="Look whether the key has lost a role (`incident-assets check`), the account is "
+        "another one, or people cleaned up. A loss that is right is accepted by `accept_loss` in "
+        "the run's config or `incident-assets sync --accept-loss`; a warning ends by itself after "
+        "seven days.",
         find=check_volume,
         worst="error",
     ),

@@ -1,6 +1,6 @@
 """Whether a real account is ready: key, permissions and database, asked for without loading.
 
-`make check` prints this. Nothing is written, not even a database that does not exist yet.
+`incident-assets check` prints this. Nothing is written, not even a database that is not there yet.
 """
 
 from collections.abc import Iterator
@@ -114,7 +114,7 @@ def _try_database(settings: Settings) -> Readiness:
         detail = "will be made by the first sync" if ready else f"{folder} cannot be written"
         return Readiness("database", ready, f"{path} (INCIDENT_DUCKDB_PATH): {detail}")
     try:
-        with open_database(path, 0, "make check"):
+        with open_database(path, 0, "incident-assets check"):
             return Readiness("database", True, f"{path} can be written")
     except DatabaseError as error:
         return Readiness("database", False, str(error))
@@ -125,7 +125,7 @@ def _judge_account(settings: Settings, identity: Identity | None, accept: bool) 
     if accept and identity is None:
         return Readiness("account", False, "/v1/identity does not answer, so nothing was accepted")
     try:
-        with open_database(settings.database, 0, "make check") as connection:
+        with open_database(settings.database, 0, "incident-assets check") as connection:
             if accept and identity:
                 account.accept_account(connection, settings, identity)
             found = account.find_account(connection, settings, identity)
