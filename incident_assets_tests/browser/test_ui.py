@@ -45,9 +45,9 @@ def test_materialize_all_loads_everything(loaded_ui: Ui) -> None:
     for name in NAMES:
         query = f"SELECT count(*) AS n FROM incident_api.{name}"
         assert read_rows(query, str(copy))[0]["n"] == len(ui.api.rows(name)), name
-    ui.open("/asset-groups", 1200, 420)
+    ui.open("/asset-groups", 1200, 480)
     ui.press_at("//*[text()='Hide navigation']")
-    ui.open("/asset-groups", 1200, 420)
+    ui.open("/asset-groups", 1200, 480)
     ui.see("reference\n9", "live\n4", "analytics\n24", "operations\n2")
     ui.see_no_more("fetching statuses")
     ui.take_picture("graph")
@@ -103,7 +103,12 @@ def test_a_schedule_that_is_switched_on_ticks(loaded_ui: Ui) -> None:
     ui.open("/locations/incident_assets/schedules/sync_reference_schedule")
     ui.see("Schedule has never run")
     switch = "//*[input[@type='checkbox']]"
-    run = ui.launch(lambda: ui.press_at(switch), within=RUN)
+
+    def tick() -> None:
+        ui.press_at(switch)
+        ui.see("1 run requested", within=RUN)
+
+    run = ui.launch(tick)
     ui.press_at(switch)
     ui.follow(run, "Success")
     ui.open("/locations/incident_assets/schedules/sync_reference_schedule")

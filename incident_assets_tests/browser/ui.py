@@ -91,13 +91,11 @@ class Ui:
         """Return what a script's expression gives on the page."""
         return self.browser.execute_script(f"return {expression}")
 
-    def launch(self, press: Callable[[], None], within: float = PAGE) -> str:
+    def launch(self, press: Callable[[], None]) -> str:
         """Do what launches a run, and return its id once it is there."""
         before = set(self._list_runs())
         press()
-        return self._wait(
-            lambda: next(iter(set(self._list_runs()) - before), None), "a new run", within
-        )
+        return self._wait(lambda: next(iter(set(self._list_runs()) - before), None), "a new run")
 
     def follow(self, run: str, status: str) -> None:
         """Watch the page of a run until it has a status; fails if it ends with another."""
