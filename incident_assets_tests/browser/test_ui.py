@@ -106,10 +106,12 @@ def test_a_schedule_that_is_switched_on_ticks(loaded_ui: Ui) -> None:
 
     def tick() -> None:
         ui.press_at(switch)
+        ui.see("Next tick")
         ui.see("1 run requested", within=RUN)
 
     run = ui.launch(tick)
     ui.press_at(switch)
+    ui.see_no_more("Next tick")
     ui.follow(run, "Success")
     ui.open("/locations/incident_assets/schedules/sync_reference_schedule")
     ui.see("Tick history", "1 run requested", run[:8])
