@@ -4,15 +4,16 @@ VENV ?= .venv
 LOCK ?= locks/main.txt
 TESTS ?=
 BENCH ?= --write
+BROWSER ?=
 MUTANTS ?=
 BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-faults test-all mutants bench lint lock clean
+.PHONY: help demo demo-ui ui check test test-faults test-all test-browser mutants bench lint lock clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # A stamp keeps set-up to once per lock file; the install is exactly what the lock says.
 $(VENV)/.ready: $(LOCK) pyproject.toml
@@ -50,8 +51,12 @@ test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs
 	@$(PYTEST) -m 'fault and not long'
 
 test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills, then the mutants
-	@$(PYTEST) -m ''
+	@$(PYTEST) -m 'not browser'
 	@$(MAKE) --no-print-directory mutants
+
+# In one process, since all of them look at one Dagster.
+test-browser: $(VENV)/.ready  ## Look at the UI in chromium; BROWSER=--pictures: take those of docs/
+	@$(BIN)/python -m pytest -m browser incident_assets_tests/browser $(BROWSER)
 
 mutants: $(VENV)/.ready  ## Put 60 small bugs into copies of the code; the tests have to notice
 	@$(BIN)/python -m incident_assets_tests.mutants $(MUTANTS)

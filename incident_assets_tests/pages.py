@@ -49,6 +49,11 @@ why and what to do. It is there for each resource that a sync selects, also wher
 materialised; the table keeps what it had. `every_resource_loaded` on `incident_sync/log` puts the
 reasons together and ends the run as failed.
 
+![The Checks tab of an asset that could not be read](pictures/failed.png)
+
+A check that a failed run planned and did not come to is shown as failed too; the reason is at
+`loaded`.
+
 Every model has the check `grain`: its key is never empty and never there twice. It is made before
 the new table takes the old one's place: a build that fails it is undone, and nothing is built on
 it. What to do: look at the sample in the result; the raw tables' `integrity` usually says why. Two
@@ -75,6 +80,11 @@ An account may rename its timestamps, statuses and priorities. The usual names a
 are told by INCIDENT_TIMESTAMPS, INCIDENT_STATUSES and INCIDENT_FOLLOW_UP_SLA
 ([settings](settings.md)). A moment that nobody defines is empty, and so is what is computed from
 it: `incident-assets check`, the check `moments` of `dim_moment` and the report name it.
+
+The report shows them as plots: in its page, and in the UI under `plots`, Show Markdown, in the
+metadata of `reliability_report`.
+
+![Plots of the report in the Dagster UI](pictures/plots.png)
 
 Made from `incident_assets/models/*.sql` (`python -m incident_assets_tests.pages`).
 
