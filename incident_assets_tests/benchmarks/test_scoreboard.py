@@ -1,4 +1,4 @@
-"""The scoreboard tells what its tools do; those that need an environment of their own are not run."""
+"""The scoreboard tells what its tools do; those that need another environment are not run."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_the_page_says_who_hung_who_was_silent_and_what_is_wrong() -> None:
     figures = page.partition("\n\n")[2].splitlines()[2:]
     assert figures == [
         "| none | ours | 0 | 0 | 2 | 50 |",
-        "| none | other | 0 | stopped at 120 s | 120 | 20 |",
+        "| none | other | 0 | stopped at 180 s | 120 | 20 |",
         "| an emptied list | ours | 2 actions: twice; 7 incidents: missing | 1 | 3 | 47 |",
         "| an emptied list | other | 2 actions: twice; 7 incidents: missing | 0 | 5 | 1,046 |",
     ]
