@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-faults test-all test-browser mutants bench lint lock clean
+.PHONY: help demo demo-ui ui check test test-faults test-all test-browser mutants bench scoreboard lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,16 +64,21 @@ mutants: $(VENV)/.ready  ## Put 60 small bugs into copies of the code; the tests
 bench: $(VENV)/.ready  ## Measure beside bare dlt and a hand-written floor, hours; BENCH=--quick: minutes
 	@$(BIN)/python -m benchmarks $(BENCH)
 
+scoreboard: $(VENV)/.ready  ## Other tools and ours through the same faults, a quarter of an hour
+	@$(BIN)/python -m benchmarks.scoreboard --write
+
 lint: $(VENV)/.ready  ## Ruff, mypy, and which room may import which
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo --no-cache
 
-COMPILE = $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
-  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --extra dev
+COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
+OURS = pyproject.toml --extra dev
 
 lock: $(VENV)/.ready  ## Refresh the lock files
-	@$(COMPILE) -o locks/main.txt
-	@echo 'duckdb<2' | $(COMPILE) --extra pandas --constraints - -o locks/duckdb-1.5.txt
-	@$(COMPILE) --extra embedded-elt -o locks/embedded-elt.txt
+	@$(COMPILE) $(OURS) -o locks/main.txt
+	@echo 'duckdb<2' | $(COMPILE) $(OURS) --extra pandas --constraints - -o locks/duckdb-1.5.txt
+	@$(COMPILE) $(OURS) --extra embedded-elt -o locks/embedded-elt.txt
+	@printf 'airbyte-cdk\nsinger-sdk\n' | $(COMPILE) - -o locks/scoreboard.txt
 
 clean:  ## Remove environments and data of the demo; your own data stays
 	@rm -rf .venv* data/demo

@@ -1,0 +1,1 @@
+"""Tests of what is measured beside this project's own ways."""
