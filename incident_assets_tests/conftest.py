@@ -129,7 +129,9 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
         tags: Mapping[str, str] | None = None,
         **overrides: Any,
     ) -> dg.ExecuteInProcessResult:
-        everything = select or dg.AssetSelection.all() - dg.AssetSelection.groups("analytics")
+        everything = (
+            select or dg.AssetSelection.all() - dg.AssetSelection.groups("analytics").downstream()
+        )
         freshness = list_scheduled_checks(extend_table(overrides.get("endpoints", ())))
         sync_raw = dg.define_asset_job(
             "sync_raw", everything - dg.AssetSelection.checks(*freshness)

@@ -98,6 +98,7 @@ def test_no_group_is_on_both_sides_of_another() -> None:
     assert to_the_right == {
         *(("api", group) for group in ("live", "reference", "operations")),
         *((group, "analytics") for group in ("live", "reference")),
+        *((group, "outputs") for group in ("analytics", "operations")),
     }
 
 

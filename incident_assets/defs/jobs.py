@@ -48,7 +48,7 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
         "full_refresh",
         selection=dg.AssetSelection.groups(*GROUPS[NIGHTLY_JOB]).without_checks()
         | dg.AssetSelection.checks(*list_loaded_checks(endpoints))
-        | dg.AssetSelection.groups("operations"),
+        | _select_log_and_copy(),
         config=_configure(full_refresh=True),
         tags=QUEUED,
         description="Build the raw tables anew from full listings, without what was deleted "
@@ -59,11 +59,17 @@ def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:
 
 
 def _select(job: str) -> dg.AssetSelection:
-    """Return what a sync job brings: its groups, what is built on them, and the operations."""
-    groups = dg.AssetSelection.groups(*GROUPS[job]).downstream()
-    brought = groups | dg.AssetSelection.groups("operations")
-    nightly = dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
-    return brought if job == NIGHTLY_JOB else brought - nightly
+    """Return what a sync job brings: its groups, what is built on them, the log and the copy."""
+    brought = dg.AssetSelection.groups(*GROUPS[job]).downstream() | _select_log_and_copy()
+    return brought if job == NIGHTLY_JOB else brought - _select_nightly()
+
+
+def _select_log_and_copy() -> dg.AssetSelection:
+    return dg.AssetSelection.groups("operations", "outputs") - _select_nightly()
+
+
+def _select_nightly() -> dg.AssetSelection:
+    return dg.AssetSelection.tag(*next(iter(NIGHTLY.items())))
 
 
 def _configure(**config: Any) -> dict[str, Any]:

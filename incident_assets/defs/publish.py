@@ -29,7 +29,7 @@ def build_published_copy(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
     @dg.asset(
         key=[LOG_SCHEMA, "published_copy"],
         deps=[LOG_KEY],
-        group_name="operations",
+        group_name="outputs",
         kinds={"duckdb", "file"},
         metadata={"dagster/column_schema": describe_tables(tables)},
         # It depends on the log alone, so that nothing skipped stops it, and comes last.

@@ -34,7 +34,7 @@ def build_report_asset() -> dg.AssetsDefinition:
     @dg.asset(
         key=[MODEL_SCHEMA, "reliability_report"],
         ins={name: dg.AssetIn([MODEL_SCHEMA, mart]) for name, mart in MARTS.items()},
-        group_name="operations",
+        group_name="outputs",
         kinds={"matplotlib", "html"},
         tags=NIGHTLY,
         metadata={"dagster/column_schema": describe_tables(shown)},

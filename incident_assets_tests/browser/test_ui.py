@@ -13,14 +13,13 @@ pytestmark = pytest.mark.browser
 
 CHECKS = ("contract", "freshness", "integrity", "loaded", "volume")
 PLOTS = 5
-GROUPS = ("api", "reference", "live", "operations", "analytics")
+GROUPS = ("api", "reference", "live", "operations", "analytics", "outputs")
 
 
 def test_the_graph_reads_from_the_api_to_the_marts(ui: Ui) -> None:
     ui.open("/asset-groups")
     left = {group: ui.find(f"//div[@data-tooltip='{group}']").rect["x"] for group in GROUPS}
-    assert left["api"] < left["reference"] == left["live"] < left["analytics"]
-    assert left["api"] < left["operations"]
+    assert left["api"] < left["reference"] == left["live"] < left["analytics"] < left["outputs"]
     ui.open("/asset-groups?expanded=global@global:live")
     ui.see("incidents", "incident_updates", "actions", "follow_ups")
 
