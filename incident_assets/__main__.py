@@ -222,10 +222,10 @@ def ui(day_minutes: float) -> int:
     return open_ui(day_minutes)
 
 
-@demo.command()
+@demo.command(context_settings={"show_default": True})
 @click.argument("kind", required=False)
-@click.option("--seconds", type=click.FloatRange(0), help="Until it is healed.")
-def chaos(kind: str | None, seconds: float | None) -> int:
+@click.option("--seconds", type=click.FloatRange(0), default=300.0, help="Until it is healed.")
+def chaos(kind: str | None, seconds: float) -> int:
     """Break something in the demo that `ui` runs, and heal it after a while.
 
     Without KIND, what can break is listed.

@@ -28,11 +28,10 @@ BEGUN = 5  # requests, after which a sync is in its middle
 
 @dataclass(frozen=True)
 class Trouble:
-    """What breaks, what the product makes of it, for how many seconds, and by which faults."""
+    """What breaks, what the product makes of it, and by which faults."""
 
     breaks: str
     look: str
-    seconds: float
     faults: Callable[[], Sequence[Fault]]
 
 
@@ -40,37 +39,31 @@ TROUBLES: Mapping[str, Trouble] = {
     "429": Trouble(
         "every eighth answer is 429, come back in 2 seconds",
         "syncs wait as they are told, take longer, and land whole",
-        150,
         lambda: [Fault(faults.rate_limited(2), every=8)],
     ),
     "403": Trouble(
         "the key may no longer read follow_ups",
         "the others land, and the check `loaded` of follow_ups says why it did not",
-        150,
         lambda: [Fault(faults.forbidden("follow_ups"), "follow_ups")],
     ),
     "slow": Trouble(
         "every sixth answer takes 4 seconds",
         "syncs take longer, and the log says which resource it was",
-        150,
         lambda: [Fault(faults.hang(4), every=6)],
     ),
     "drop": Trouble(
         "every fifth connection is cut without an answer",
         "the requests are made again, and nobody notices",
-        150,
         lambda: [Fault(faults.reset(), every=5)],
     ),
     "mass-delete": Trouble(
         "the API lists a tenth of the users",
         "sync_reference holds the listing: no user is marked as deleted, `volume` says why",
-        300,
         lambda: [Fault(faults.shrunk(0.1), "users")],
     ),
     "drift": Trouble(
         "incidents have a new field, and a number in words",
         "a new column, the words in `_rescued`, and the check `contract` of incidents names both",
-        150,
         lambda: [
             Fault(faults.drifted(impact={"level": 3}, workload_minutes_total="many"), "incidents")
         ],
@@ -78,16 +71,17 @@ TROUBLES: Mapping[str, Trouble] = {
     KILL: Trouble(
         "the next sync is killed (-9) in its middle",
         "its run fails, the database is as it was, and the next run loads everything",
-        300,
         lambda: [Fault(faults.hang(0.5))],
     ),
 }
 
 
-def ask_for(folder: Path, kind: str, seconds: float | None) -> str | None:
-    """Have the demo of a folder break; return what it does, None where no demo is running."""
+def ask_for(folder: Path, kind: str, seconds: float) -> str | None:
+    """Have the demo of a folder break; return what it does, None where no demo is running.
+
+    No seconds heal what is broken.
+    """
     trouble, note = TROUBLES[kind], folder / NOTE
-    seconds = trouble.seconds if seconds is None else seconds
     if not folder.is_dir():
         return None
     fresh = name_fresh(note)

