@@ -6,11 +6,14 @@ TESTS ?=
 BENCH ?= --write
 BROWSER ?=
 MUTANTS ?=
+DAY ?= 10
+F ?=
 BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui ui check test test-faults test-all test-browser mutants bench scoreboard lint lock clean
+.PHONY: help demo demo-ui chaos ui check test test-faults test-all test-browser mutants bench scoreboard
+.PHONY: lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,8 +33,11 @@ $(VENV)/.ready: $(LOCK) pyproject.toml
 demo: $(VENV)/.ready  ## Load everything once from the bundled API; no key, no network
 	@$(BIN)/python -m incident_assets demo
 
-demo-ui: $(VENV)/.ready  ## Open the UI on what the demo loaded
-	@$(BIN)/python -m incident_assets demo ui
+demo-ui: $(VENV)/.ready  ## Open the UI on the demo; a day of it passes in 10 minutes, or DAY=2
+	@$(BIN)/python -m incident_assets demo ui --day-minutes $(DAY)
+
+chaos: $(VENV)/.ready  ## Break something in the UI's demo and heal it: F=403; without F, what there is
+	@$(BIN)/python -m incident_assets demo chaos $(F)
 
 # There `dg` finds dagster.yaml, and with it that no telemetry leaves; it looks nowhere else. The
 # other one keeps Dagster from making folders for it all the same.

@@ -223,7 +223,8 @@ def demo(context: click.Context) -> int | None:
     """Load everything once from the bundled API, into data/demo.
 
     No key, no network, and your own settings and database are left alone. `ui` opens the Dagster
-    UI on what was loaded; `serve` is the bundled API by itself.
+    UI on it, while its account lives on, and `chaos` breaks something there; `serve` is the
+    bundled API by itself.
     """
     if context.invoked_subcommand:
         return None
@@ -232,12 +233,39 @@ def demo(context: click.Context) -> int | None:
     return load()
 
 
-@demo.command()
-def ui() -> int:
-    """Open the Dagster UI on what the demo loaded."""
+@demo.command(context_settings={"show_default": True})
+@click.option(
+    "--day-minutes",
+    type=click.FloatRange(0, 24 * 60, min_open=True),
+    default=10.0,
+    help="In which a day of the account passes, until it has come to the present.",
+)
+def ui(day_minutes: float) -> int:
+    """Open the Dagster UI on the demo, whose account lives on; schedules are on."""
     from incident_assets.demo.ui import open_ui
 
-    return open_ui()
+    return open_ui(day_minutes)
+
+
+@demo.command(context_settings={"show_default": True})
+@click.argument("kind", required=False)
+@click.option("--seconds", type=click.FloatRange(0), default=300.0, help="Until it is healed.")
+def chaos(kind: str | None, seconds: float) -> int:
+    """Break something in the demo that `ui` runs, and heal it after a while.
+
+    Without KIND, what can break is listed.
+    """
+    from incident_assets.demo.chaos import TROUBLES, ask_for
+    from incident_assets.demo.place import FOLDER
+    from incident_assets.sync.terminal import format_table
+
+    if kind is None or kind not in TROUBLES:
+        rows = [(name, trouble.breaks) for name, trouble in TROUBLES.items()]
+        click.echo(format_table(("kind", "what breaks"), rows), err=kind is not None)
+        return 0 if kind is None else 2
+    told = ask_for(FOLDER, kind, seconds)
+    click.echo(told or "No demo is running here: start `make demo-ui` first.", err=told is None)
+    return 0 if told else 2
 
 
 @demo.command(context_settings={"show_default": True})

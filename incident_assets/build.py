@@ -66,7 +66,7 @@ def build_definitions(
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
         jobs=[*build_jobs(table), build_prune_job()],
-        schedules=build_schedules(duckdb),
+        schedules=build_schedules(duckdb, shown.find_schedules()),
         sensors=[build_alerts()] if shown.alert_webhook else [],
         resources={
             "api": ApiResource(),

@@ -25,7 +25,8 @@ MOST_DAYS = 36500.0
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
 WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
-SHOWN = (WEBHOOK, OWNERS)  # what the definitions follow from, rather than a run
+SCHEDULES = "INCIDENT_SCHEDULES"
+SHOWN = (WEBHOOK, OWNERS, SCHEDULES)  # what the definitions follow from, rather than a run
 
 
 class SettingError(Exception):
@@ -71,6 +72,12 @@ class Settings:
     )
     owners: str = _setting(
         OWNERS, "", "Whose the assets are, in the Dagster UI: `team:reliability,ana@example.com`"
+    )
+    schedules: str = _setting(
+        SCHEDULES,
+        "",
+        "Minutes from run to run of jobs whose schedules are then on from the start: "
+        "`sync_live=15,sync_reference=60`; unset, as usual, and off until switched on",
     )
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",
@@ -219,6 +226,19 @@ class Settings:
                     "team:reliability"
                 )
         return owners
+
+    def find_schedules(self) -> dict[str, int]:
+        """Return the minutes of jobs by name. Raises SettingError where it is no such list."""
+        found = {}
+        for part in filter(None, map(str.strip, self.schedules.split(","))):
+            job, _, minutes = part.partition("=")
+            if not (minutes.strip().isdecimal() and 1 <= int(minutes) <= 60):
+                raise SettingError(
+                    f"{SCHEDULES} has {part!r}: it should be a job and 1 to 60 minutes, such as "
+                    "sync_live=15"
+                )
+            found[job.strip()] = int(minutes)
+        return found
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -3,11 +3,14 @@
 import ast
 import os
 import pkgutil
+import pty
 import re
 import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -15,25 +18,51 @@ import duckdb
 import pytest
 
 from incident_assets.__main__ import main
-from incident_assets.demo.load import QUERIES
+from incident_assets.demo.load import PHASES, QUESTIONS
 from incident_assets.demo.server import DemoApi
 from incident_assets.folder import FILES
 from incident_assets_tests.conftest import KEY, NAMES, run_command
 from incident_assets_tests.pages import PAGES, ROOT
 
 
+def run_on_a_terminal(*command: str, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and all that it wrote there."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen(command, env=os.environ | environment, stdout=end, stderr=end) as process:
+        os.close(end)
+        written = b""
+        with suppress(OSError):  # Linux's way of saying that nobody writes any more
+            while read := os.read(terminal, 4096):
+                written += read
+    os.close(terminal)
+    return process.returncode, written.decode()
+
+
 def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> None:
+    dead = {"INCIDENT_API_BASE_URL": "https://dead.invalid"}
     Path(".env").write_text(
         "INCIDENT_API_BASE_URL=https://dead.invalid\nINCIDENT_DUCKDB_PATH=mine.duckdb\n"
     )
-    for _ in range(2):
-        result = run_command(
-            "incident_assets",
-            "demo",
-            environment={"INCIDENT_API_BASE_URL": "https://dead.invalid"},
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert all(name in result.stdout for name in NAMES)
+    piped = run_command("incident_assets", "demo", environment=dead)
+    assert piped.returncode == 0, piped.stdout + piped.stderr
+    command = (sys.executable, "-W", "ignore", "-m", "incident_assets", "demo")
+    code, shown = run_on_a_terminal(*command, environment=dead)
+    assert code == 0, shown
+    for output in (piped.stdout, shown):
+        assert all(re.search(rf"\d/4  {phase} .*\d s\r?\n", output) for phase in PHASES), output
+        assert all(f"\n{question}" in output for question in QUESTIONS)
+        assert "data/demo/incidents.report.html" in output
+    lines = piped.stdout.splitlines()
+    assert "\r" not in piped.stdout and len(lines) < 40
+    assert len({*lines} - {""}) == sum(map(bool, lines)), "a line is said twice"
+    assert shown.count("\n") < 60 and "docs/tables.md" in shown
+    explain = re.search(r"explain (mart_\w+ \w+ --week \S+)", shown)
+    assert explain is not None
+    figure = run_command("incident_assets", "explain", *explain[1].split())
+    assert figure.returncode == 2, figure.stdout  # the user's own database is asked, by .env
+    Path(".env").unlink()
+    figure = run_command("incident_assets", "explain", *explain[1].split())
+    assert figure.returncode == 0, figure.stderr
     assert not Path("mine.duckdb").exists()
     with duckdb.connect("data/demo/incidents.duckdb", read_only=True) as connection:
         for name in NAMES:
@@ -41,9 +70,10 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
                 f"SELECT count(*), count(DISTINCT id) FROM incident_api.{name}"
             ).fetchall()[0]
             assert rows == ids > 0
-        for query in QUERIES.values():
-            assert query in result.stdout
-            assert connection.execute(query).fetchall()
+        for sql in QUESTIONS.values():
+            assert "incident_api." not in sql
+            for row in connection.execute(sql).fetchall():
+                assert str(row[0]) in piped.stdout and str(row[0]) in shown
     with dg.DagsterInstance.from_config("data/demo/dagster_home") as instance:
         for run in instance.get_runs():
             assert run.tags[".dagster/repository"] == "__repository__@incident_assets"
@@ -83,7 +113,9 @@ def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
     assert {request.resource for request in api.requests} == {None, "users"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["sync"], ["check"], ["demo"], ["demo", "serve"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["sync"], ["check"], ["demo"], ["demo", "serve"], ["demo", "ui"]]
+)
 def test_help_names_what_there_is_and_waits_for_no_library(arguments: list[str]) -> None:
     code = (
         "import sys; from incident_assets.__main__ import command\n"

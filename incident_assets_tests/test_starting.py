@@ -97,7 +97,13 @@ def read_recipe(target: str) -> str:
     assert found
     exports = re.findall(rf"^{target}: (export .*)", makefile, re.MULTILINE)
     text = "\n".join([*exports, *(line.strip("\t@") for line in found[1].splitlines())])
-    for name, value in {":=": "=", " =": "=", "= ": "=", "$(BIN)": str(BIN)}.items():
+    for name, value in {
+        ":=": "=",
+        " =": "=",
+        "= ": "=",
+        "$(BIN)": str(BIN),
+        "$(DAY)": "10",
+    }.items():
         text = text.replace(name, value)
     return text.replace("$(CURDIR)", '"$PWD"')
 
@@ -200,6 +206,7 @@ def test_one_name_everywhere_and_nobody_is_told(
         lines = [demo.stdout.readline(), demo.stdout.readline()]
         found = re.search(r"http://\S+", lines[1])
         assert found and name_locations(found[0]) == [NAME], lines
+        assert is_on(found[0])  # the demo's are, by a setting
     screen = ui.stdout.read().splitlines()
     assert len(screen) == 1 and "http://127.0.0.1:3000" in screen[0], screen
     assert not listener.posts

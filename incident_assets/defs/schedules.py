@@ -3,12 +3,13 @@
 No two share a minute. Which runs are in each other's way is in `writers`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 
 from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.defs.writers import describe_run, find_writers, let_pass
+from incident_assets.settings import SCHEDULES, SettingError
 
 CRONS = {
     "sync_live": "*/15 * * * *",
@@ -22,22 +23,32 @@ MAY_SKIP = ("sync_live", "sync_reference")
 Tick = Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]
 
 
-def build_schedules(warehouse: DuckDBResource) -> Sequence[dg.ScheduleDefinition]:
+def build_schedules(
+    warehouse: DuckDBResource, minutes: Mapping[str, int]
+) -> Sequence[dg.ScheduleDefinition]:
     """Return a stopped schedule for each sync job, and running ones for what needs no API.
+
+    Of the jobs in `minutes` they run from the start, every so many. Raises SettingError where one
+    is no job.
 
     The frequent syncs skip their tick while a run that writes the database is queued or running, so
     that none piles up; the nightly one queues. `warehouse` says where the database is.
     """
+    if unknown := sorted(minutes.keys() - CRONS):
+        raise SettingError(f"{SCHEDULES} has {unknown[0]!r}; the jobs are {', '.join(CRONS)}")
+    own = {
+        job: "0 * * * *" if every == 60 else f"*/{every} * * * *" for job, every in minutes.items()
+    }
     return [
         dg.ScheduleDefinition(
             name=f"{job}_schedule",
             job_name=job,
-            cron_schedule=cron,
+            cron_schedule=own.get(job, cron),
             execution_timezone="UTC",
             execution_fn=_build_tick(warehouse, job in MAY_SKIP),
             default_status=(
                 dg.DefaultScheduleStatus.RUNNING
-                if job in ALWAYS_ON
+                if job in (*ALWAYS_ON, *minutes)
                 else dg.DefaultScheduleStatus.STOPPED
             ),
         )

@@ -5,7 +5,7 @@ same arguments give the same bytes, and ids do not depend on the day.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,6 +76,28 @@ def make_id(resource: str, number: int) -> str:
     for shift in range(20, -1, -1):
         text += ALPHABET[number >> (5 * shift) & 31] if shift < 12 else "0"
     return text
+
+
+def embed_user(user: Item) -> Item:
+    """Return a user as it is embedded in other rows."""
+    return {k: user[k] for k in ("id", "name", "email", "slack_user_id", "role") if k in user}
+
+
+def measure_durations(moments: Mapping[str, datetime]) -> list[Item]:
+    """Return the duration metrics of an incident with these moments, by name."""
+    measured = []
+    for number, (name, start, end) in enumerate(DURATIONS):
+        metric: Item = {"id": make_id("incident_timestamps", 500 + number), "name": name}
+        found: Item = {"duration_metric": metric, "status": "timestamps_missing"}
+        if start in moments and end in moments:
+            seconds = int((moments[end] - moments[start]).total_seconds())
+            # The API leaves a stale number beside every status but success.
+            found |= {
+                "status": "success" if seconds >= 0 else "invalid_timestamps",
+                "value_seconds": abs(seconds),
+            }
+        measured.append(found)
+    return measured
 
 
 class _Generator:
@@ -185,7 +207,7 @@ class _Generator:
         users = self.listed("users")
 
         def shift(days: int) -> Item:
-            user = self._person(users[(number + days) % len(users)])
+            user = embed_user(users[(number + days) % len(users)])
             at = self.until + timedelta(days=days)
             times = {"start_at": self.text(at), "end_at": self.text(at + timedelta(days=7))}
             ids = {"entry_id": f"e{number}-{days}", "fingerprint": f"f{number}-{days}"}
@@ -200,10 +222,6 @@ class _Generator:
             "current_shifts": [shift(-3)],
             "next_shifts": [shift(4)],
         }
-
-    @staticmethod
-    def _person(user: Item) -> Item:
-        return {k: user[k] for k in ("id", "name", "email", "slack_user_id", "role") if k in user}
 
     def add_incidents(self, count: int) -> None:
         for number in range(count):
@@ -244,7 +262,7 @@ class _Generator:
             "incident_status": status,
             "creator": self._actor(lead),
             "incident_role_assignments": [
-                {"role": self._embedded_role(role), "assignee": self._person(person)}
+                {"role": self._embedded_role(role), "assignee": embed_user(person)}
                 for role, person in zip(
                     self.listed("incident_roles")[:2], (lead, chance.choice(users)), strict=True
                 )
@@ -270,9 +288,7 @@ class _Generator:
         if ending != "triage":
             row["severity"] = severities[rank]
             row["incident_type"] = self._incident_type(chance.choices(range(3), (80, 12, 8))[0])
-            row["duration_metrics"] = [
-                self._measure(number, moments) for number in range(len(DURATIONS))
-            ]
+            row["duration_metrics"] = measure_durations(moments)
         if rank > 2:
             row["external_issue_reference"] = self._issue(number)
             row["call_url"] = f"https://calls.example.com/{number + 1}"
@@ -326,7 +342,7 @@ class _Generator:
     def _actor(self, user: Item) -> Item:
         kind = self.chance.choices(("user", "api_key", "workflow", "alert"), (85, 5, 5, 5))[0]
         if kind == "user":
-            return {"user": self._person(user)}
+            return {"user": embed_user(user)}
         if kind == "alert":
             return {"alert": {"id": make_id("actions", 7), "title": "Error rate high"}}
         return {kind: {"id": make_id("workflows", 1), "name": "Automation"}}
@@ -346,22 +362,6 @@ class _Generator:
             "created_at": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
             "updated_at": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
         }
-
-    @staticmethod
-    def _measure(number: int, moments: dict[str, datetime]) -> Item:
-        name, start, end = DURATIONS[number]
-        measured: Item = {
-            "duration_metric": {"id": make_id("incident_timestamps", 500 + number), "name": name},
-            "status": "timestamps_missing",
-        }
-        if start in moments and end in moments:
-            seconds = int((moments[end] - moments[start]).total_seconds())
-            # The API leaves a stale number beside every status but success.
-            measured |= {
-                "status": "success" if seconds >= 0 else "invalid_timestamps",
-                "value_seconds": abs(seconds),
-            }
-        return measured
 
     @staticmethod
     def _issue(number: int) -> Item:
@@ -462,7 +462,7 @@ class _Generator:
                     "creator": self._actor(person),
                 }
                 if chance.random() < 0.8:
-                    task["assignee"] = self._person(person)
+                    task["assignee"] = embed_user(person)
                 if resource == "follow_ups":
                     task |= {"title": "Make it impossible to happen again", "labels": ["demo"]}
                     if chance.random() < 0.7:

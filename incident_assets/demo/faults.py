@@ -1,4 +1,4 @@
-"""Faults that tests inject into the bundled API: which requests they hit, and what happens then.
+"""Faults of the bundled API, of tests and of `chaos`: which requests they hit, what happens then.
 
 An effect gets the connection's handler and the answer that would have been sent, and returns the
 answer to send instead, or None where it has dealt with the connection itself.
@@ -82,6 +82,12 @@ def error_body(status: int, kind: str, code: str, message: str, **metadata: str)
     return {"type": kind, "status": status, "errors": [error]}
 
 
+def forbidden_body(resource: str) -> Body:
+    """Return the error of a key without the scope to view a resource."""
+    message, scope = f"the key may not view {resource}", f"{resource}.view"
+    return error_body(403, "resource_forbidden", "missing_required_scope", message, scope=scope)
+
+
 def status(code: int, body: bytes | None = None, **headers: str) -> Effect:
     """Answer with a status; the body is an API error unless given."""
     error = json.dumps(error_body(code, "internal_error", "fault", "injected fault")).encode()
@@ -98,6 +104,11 @@ def rate_limited(seconds: int, as_date: bool = False) -> Effect:
         return Answer(429, body, {"Retry-After": when if as_date else str(seconds)})
 
     return effect
+
+
+def forbidden(resource: str) -> Effect:
+    """Answer 403: the key lacks the scope to view a resource."""
+    return status(403, json.dumps(forbidden_body(resource)).encode())
 
 
 def text(body: bytes, code: int = 200, kind: str = "text/html") -> Effect:
@@ -214,3 +225,18 @@ def repeating_cursor() -> Effect:
 def duplicate_rows() -> Effect:
     """Send the page's first item twice."""
     return edit(lambda body: body[_list_key(body)].append(body[_list_key(body)][0]))
+
+
+def shrunk(share: float) -> Effect:
+    """Leave all but a share of the page's items out."""
+
+    def change(body: Body) -> None:
+        rows = body[_list_key(body)]
+        del rows[max(1, int(len(rows) * share)) :]
+
+    return edit(change)
+
+
+def drifted(**fields: Any) -> Effect:
+    """Have the fields of each item be these."""
+    return edit(lambda body: [row.update(fields) for row in body[_list_key(body)]] and None)

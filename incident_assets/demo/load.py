@@ -1,78 +1,72 @@
-"""`incident-assets demo`: load everything once from the bundled API, and say what landed.
+"""`incident-assets demo`: load everything once from the bundled API, and say what can be asked.
 
 It goes through Dagster, in a process of its own. Where it works is in `place`.
 """
 
+import re
 import sys
 import time
 from pathlib import Path
 
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.demo.place import (
     DATABASE,
     build_environment,
+    describe_account,
     prepare_folder,
     run_dagster,
     serve_account,
 )
 from incident_assets.demo.server import DemoApi
+from incident_assets.models.catalog import read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.terminal import format_table
 
-INCIDENTS = 1000
 # By its tag the UI knows the run for one of this project's, and shows it under Jobs.
 TAGS = '{".dagster/repository": "__repository__@incident_assets"}'
-JOB = ["job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all", "--tags", TAGS]
+JOB = ["job", "execute", "-m", "incident_assets.definitions", "--tags", TAGS, "-j"]
 
-QUERIES = {
-    "Incidents by severity, worst first": (
-        "SELECT severity->>'name' AS severity, count(*) AS incidents FROM incident_api.incidents "
-        "GROUP BY ALL ORDER BY max((severity->>'rank')::INT) DESC NULLS LAST"
+MARTS = "incident_analytics.mart_"
+QUESTIONS = {
+    "Is it getting better? Four weeks up to each, medians in minutes": (
+        "SELECT week, incidents, round(mtta_median / 60)::INT AS acknowledged, "
+        "round(mttr_median / 60)::INT AS resolved "
+        f"FROM {MARTS}incident_trend ORDER BY week DESC LIMIT 4"
     ),
-    "What is going on right now": (
-        "SELECT reference, name, incident_status->>'name' AS status FROM incident_api.incidents "
-        "WHERE (incident_status->>'category') IN ('triage', 'live') AND mode = 'standard' "
-        "ORDER BY created_at DESC LIMIT 10"
+    "Who carries the load? The last four weeks, in hours": (
+        "SELECT user_name AS responder, sum(lead_assignments)::INT AS led, "
+        "round(sum(minutes_total) / 60)::INT AS hours, "
+        "round(sum(minutes_sleeping) / 60)::INT AS asleep "
+        f"FROM {MARTS}responder_load WHERE week > (SELECT max(week) - 28 FROM "
+        f"{MARTS}responder_load) GROUP BY ALL ORDER BY hours DESC, responder LIMIT 4"
     ),
-    "Hours from Reported to Resolved, by month (into a JSON column)": (
-        "WITH moments AS (SELECT id, created_at, unnest(incident_timestamp_values::JSON[]) AS m "
-        "FROM incident_api.incidents), pivoted AS (SELECT id, min(created_at) AS created_at, "
-        "max((m->'value'->>'value')::TIMESTAMPTZ) FILTER "
-        "((m->'incident_timestamp'->>'name') = 'Reported') AS reported, "
-        "max((m->'value'->>'value')::TIMESTAMPTZ) FILTER "
-        "((m->'incident_timestamp'->>'name') = 'Resolved') AS resolved FROM moments GROUP BY id) "
-        "SELECT strftime(created_at, '%Y-%m') AS month, count(resolved) AS resolved, "
-        "round(median(epoch(resolved - reported)) / 3600, 1) AS median_hours FROM pivoted "
-        "GROUP BY 1 ORDER BY 1"
-    ),
-    "Oldest follow-ups nobody has done": (
-        "SELECT title, assignee->>'name' AS assignee, (now()::DATE - created_at::DATE) AS days "
-        "FROM incident_api.follow_ups WHERE status = 'outstanding' ORDER BY days DESC LIMIT 10"
-    ),
-    "Who posts the most updates": (
-        "SELECT updater->'user'->>'name' AS responder, count(*) AS updates "
-        "FROM incident_api.incident_updates WHERE (updater->'user') IS NOT NULL "
-        "GROUP BY ALL ORDER BY updates DESC LIMIT 10"
+    "What is promised and not done? Follow-ups, by priority": (
+        "SELECT priority, sum(open)::INT AS open, "
+        "coalesce(sum(open) FILTER (age_bucket_order > 3), 0)::INT AS older_than_90_days "
+        f"FROM {MARTS}follow_up_ageing GROUP BY ALL ORDER BY min(priority_rank) NULLS LAST"
     ),
 }
+LAST_WEEK = f"SELECT strftime(max(week), '%G-W%V') FROM {MARTS}incident_trend"
+FINISHED = re.compile(r"^.* - (\w+) - STEP_SUCCESS - ", re.MULTILINE)
+PHASES = "Starting Dagster", "Reading and loading", "Checking and modelling", "Report and copy"
 
 
 def load() -> int:
     """Run the demo and return its exit code; 130 after Ctrl-C."""
-    folder = prepare_folder()
+    folder = prepare_folder(log_level="DEBUG")  # at which Dagster tells each step
     output_file = folder / "sync.log"
     try:
-        with serve_account(INCIDENTS) as api, output_file.open("wb") as output:
-            print(f"The bundled API serves {INCIDENTS:,} incidents at {api.url}")
+        with serve_account(folder) as (api, life), output_file.open("wb") as output:
+            print(f"{api.url} serves {describe_account(life)}")
             environment = build_environment(folder, api)
             options = {"stdout": output, "stderr": output}
-            with run_dagster(JOB, folder, environment, **options) as process:
+            with run_dagster([*JOB, "sync_all"], folder, environment, **options) as process:
+                progress = _Progress(api, output_file)
                 while process.poll() is None:
-                    _show_progress(api)
-                    time.sleep(0.5)
-            _show_progress(api, done=True)
+                    progress.show()
+                    time.sleep(0.2)
+            progress.show(ended=True)
     except KeyboardInterrupt:
         print("\nStopped; `make demo` starts over.")
         return 130
@@ -85,35 +79,65 @@ def load() -> int:
     return 0
 
 
-def _show_progress(api: DemoApi, done: bool = False) -> None:
-    begun = {request.resource for request in api.requests if request.resource}
-    line = f"  {len(begun & {e.name for e in ENDPOINTS})} of {len(ENDPOINTS)} resources begun, "
-    line += f"{len(api.requests)} requests"
-    if sys.stdout.isatty():
-        print(f"\r{line}", end="\n" if done else "", flush=True)
-    elif done:
-        print(line, flush=True)
-    else:
-        print(f"{line} ...", flush=True)
+class _Progress:
+    """The phases of the run: a line for each when it is over; on a terminal also how far it is."""
+
+    def __init__(self, api: DemoApi, log: Path):
+        self._api, self._log = api, log
+        self._begun = time.monotonic()
+        self._phase = 0
+
+    def show(self, ended: bool = False) -> None:
+        steps = FINISHED.findall(self._log.read_text(errors="replace"))
+        begun = {request.resource for request in self._api.requests} - {None}
+        checked = sum(step.startswith("check_") for step in steps)
+        models = read_models().keys()
+        built = len(models & {*steps})
+        said = {
+            1: f"{len(begun)} resources, {len(self._api.requests)} requests",
+            2: f"{checked} tables, {built} models",
+        }
+        over = (bool(begun), "sync" in steps, built == len(models), False)
+        while self._phase < len(PHASES):
+            is_over = over[self._phase] or ended
+            line = f"  {self._phase + 1}/{len(PHASES)}  {PHASES[self._phase]:<24}"
+            line += f"{said.get(self._phase, ''):<28}{time.monotonic() - self._begun:>3.0f} s"
+            if sys.stdout.isatty():
+                print(f"\r{line}", end="\n" if is_over else "", flush=True)
+            elif is_over:
+                print(line, flush=True)
+            if not is_over:
+                return
+            self._phase, self._begun = self._phase + 1, time.monotonic()
 
 
 def _print_results(settings: Settings) -> None:
-    database, copy = _show(settings.database), _show(settings.published_copy)
+    copy = _show(settings.published_copy)
     with duckdb.connect(copy, read_only=True) as connection:
-        rows = connection.execute(
-            "SELECT resource, table_rows, requests, seconds FROM incident_sync.log WHERE run_id = "
-            "(SELECT max_by(run_id, finished_at) FROM incident_sync.log) ORDER BY resource"
-        ).fetchall()
-    print(f"\n{format_table(('resource', 'rows', 'requests', 'seconds'), rows)}")
-    print(f"\n{len(rows)} tables are in schema incident_api of {database}.")
-    print("Look inside its published copy, which is safe to keep open:\n")
-    python = f"import duckdb; sql = duckdb.connect('{copy}', read_only=True).sql"
-    print(f'  {_show(Path(sys.executable))} -i -c "{python}"\n')
-    print("and paste there:\n")
-    for title, query in QUERIES.items():
-        print(f'  # {title}\n  sql("""{query}""")\n')
-    print("Next: `make demo-ui` opens the Dagster UI on this demo. For your own account, copy")
-    print(".env.example to .env, fill in two settings, then `make check` and `make ui`.")
+        tables, rows = connection.execute(
+            "SELECT count(*), sum(table_rows)::INT FROM incident_sync.log "
+            "WHERE run_id = (SELECT max_by(run_id, finished_at) FROM incident_sync.log)"
+        ).fetchall()[0]
+        print(f"\n{rows:,} rows are in {tables} tables. Three answers from them:")
+        last = connection.execute(LAST_WEEK).fetchall()[0][0]
+        for question, sql in QUESTIONS.items():
+            found = connection.execute(sql)
+            header = [column[0] for column in found.description or ()]
+            print(f"\n{question}\n\n{format_table(header, found.fetchall())}")
+    print(f"\nThe report: {_show(settings.report_page)}, opens in any browser")
+    print(f"The database: {copy}, a copy that is safe to keep open")
+    if sys.stdout.isatty():
+        python = f"import duckdb; sql = duckdb.connect('{copy}', read_only=True).sql"
+        command = _show(Path(sys.executable).with_name("incident-assets"))
+        print("\nLook further:\n")
+        print(f'  {_show(Path(sys.executable))} -i -c "{python}"')
+        print(f'  >>> sql("FROM {MARTS}incident_weekly")')
+        figure = f"mart_incident_trend mttr_median --week {last}"
+        print(f"  {command} explain {figure}  # the rows behind it")
+        print("  docs/tables.md  # the tables, and ten questions in SQL")
+        print("  make demo-ui  # the Dagster UI on it, where time goes on and things break")
+    print("\nYour own account: copy .env.example to .env, fill in two settings, then `make check`")
+    print("and `make ui`.")
 
 
 def _show(path: Path) -> str:

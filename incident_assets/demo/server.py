@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from incident_assets.demo.account import Account, Item, make_id
-from incident_assets.demo.faults import Answer, Fault, error_body
+from incident_assets.demo.faults import Answer, Fault, error_body, forbidden_body
 from incident_assets.demo.limits import Limits
 from incident_assets.demo.listings import InvalidRequest, Query
 from incident_assets.demo.pages import Pages
@@ -237,8 +237,7 @@ class DemoApi:
             is_gone = self.calendar == "2027" and path in REMOVED
             return answer_gone(path, self.gone) if is_gone else answer_missing()
         if resource in self.forbidden:
-            scope, message = f"{resource}.view", f"the key may not view {resource}"
-            return _error(403, "resource_forbidden", "missing_required_scope", message, scope=scope)
+            return Answer(403, orjson.dumps(forbidden_body(resource)))
         try:
             with self._lock:
                 body = self._pages.render(path, query, self.calendar, self.sees_private)

@@ -106,6 +106,18 @@ def find_last_use(path: Path) -> float | None:
         os.close(descriptor)
 
 
+def find_holder(path: Path) -> int | None:
+    """Return the process that has the lock of a database; None if nobody has, or it is not known.
+
+    Raises OSError where the lock cannot be looked at.
+    """
+    if find_last_use(path) is not None:
+        return None
+    with suppress(OSError, ValueError, LookupError):
+        return int(json.loads(_holder_path(path).read_text())["pid"])
+    return None
+
+
 @contextmanager
 def open_database(
     path: Path, timeout: float, purpose: str, read_only: bool = False

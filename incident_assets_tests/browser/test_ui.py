@@ -47,7 +47,7 @@ def test_materialize_all_loads_everything(loaded_ui: Ui) -> None:
     ui.open("/asset-groups", 1200, 480)
     ui.press_at("//*[text()='Hide navigation']")
     ui.open("/asset-groups", 1200, 480)
-    ui.see("reference\n9", "live\n4", "analytics\n24", "operations\n2")
+    ui.see("reference\n9", "live\n4", "analytics\n23", "operations\n1", "outputs\n2")
     ui.see_no_more("fetching statuses")
     ui.take_picture("graph")
 

@@ -29,7 +29,7 @@ from dagster._utils.schedules import cron_string_iterator
 from incident_assets.build import build_definitions
 from incident_assets.defs.schedules import CRONS
 from incident_assets.defs.writers import ASSETS_PAGE, QUEUED, WRITER
-from incident_assets.settings import Settings
+from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import lock_database
 from incident_assets_tests.conftest import hold_database
 from incident_assets_tests.pages import ROOT
@@ -270,3 +270,16 @@ def test_no_two_schedules_share_a_minute() -> None:
             if moment >= midnight + timedelta(days=1):
                 break
             assert seen.setdefault(moment, job) == job
+
+
+def test_a_setting_says_how_often_and_that_they_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INCIDENT_SCHEDULES", "sync_live=2, sync_reference=60")
+    made = {schedule.job_name: schedule for schedule in build_definitions().schedules or ()}
+    on = {job for job, x in made.items() if x.default_status is dg.DefaultScheduleStatus.RUNNING}
+    assert on == {"sync_live", "sync_reference", "check_freshness", "prune_history"}
+    crons = {job: schedule.cron_schedule for job, schedule in made.items()}
+    assert crons == CRONS | {"sync_live": "*/2 * * * *", "sync_reference": "0 * * * *"}
+    for wrong, said in (("sync_live", "1 to 60"), ("sync_live=90", "1 to 60"), ("x=5", "sync_all")):
+        monkeypatch.setenv("INCIDENT_SCHEDULES", wrong)
+        with pytest.raises(SettingError, match=f"INCIDENT_SCHEDULES has .*{said}"):
+            build_definitions()
