@@ -36,13 +36,13 @@ from incident_assets.sync.updates import INCIDENTS
 from incident_assets.warehouse.columns import pin_columns
 from incident_assets.warehouse.file import (
     has_table,
-    open_database,
     open_working_folder,
 )
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import (
     read_columns,
 )
+from incident_assets.warehouse.place import find_warehouse
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 from incident_assets.warehouse.versions import prepare_versions
 
@@ -195,10 +195,10 @@ def run_sync(
 
     Raises as `open_sync` does, and DatabaseBusy.
     """
-    run_id, path = f"pid-{os.getpid()}", settings.database
+    run_id, warehouse = f"pid-{os.getpid()}", find_warehouse(settings)
     options = (changes, full_refresh, accept_loss, watch, endpoints)
     with (
-        open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
+        warehouse.open(settings.lock_timeout, f"sync {run_id}") as connection,
         open_sync(connection, settings, names, run_id, *options) as sync,
     ):
         return sync.run()

@@ -32,7 +32,9 @@ from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
+from incident_assets.warehouse.commits import commit
 from incident_assets.warehouse.file import read_first_line
+from incident_assets.warehouse.lake import is_lake
 from incident_assets.warehouse.merging import (
     compact_table,
     mark_deleted,
@@ -92,7 +94,8 @@ class Sync:
 
         A listing whose rows cannot be loaded is given up, and the others are loaded without it.
         """
-        workers = LOAD_WORKERS
+        # Commits at once to a lake would be in each other's way.
+        workers = 1 if is_lake(self.connection) else LOAD_WORKERS
         while landings := self.plan.decide():
             self.landings[:] = landings
             if not self.plan.refreshes:
@@ -137,7 +140,7 @@ class Sync:
         self._note_versions(outcomes)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self._describe_tables()
-        self.connection.commit()
+        commit(self.connection)
         write_newest_rows(self.connection, self.settings.database)
         self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
@@ -165,7 +168,7 @@ class Sync:
             logger.warning("no table was compacted: %s", read_first_line(error))
             self.connection.rollback()
         else:
-            self.connection.commit()
+            commit(self.connection)
 
     def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]

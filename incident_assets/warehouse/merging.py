@@ -14,6 +14,7 @@ from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.lake import is_lake
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
@@ -140,7 +141,10 @@ def compact_table(
 
     Part of the caller's transaction. DuckDB keeps such rows in the file, since it gives room back
     by row groups, and most of our tables are one. One table, since each is there twice meanwhile.
+    A lake has its upkeep for that.
     """
+    if is_lake(connection):
+        return
     shares = {}
     for endpoint in endpoints:
         if "rowid" in read_columns(connection, f"{schema}.{endpoint.name}"):
