@@ -69,6 +69,7 @@ lock: $(VENV)/.ready  ## Refresh the lock files
 	@$(COMPILE) -o locks/main.txt
 	@echo 'duckdb<2' | $(COMPILE) --extra pandas --constraints - -o locks/duckdb-1.5.txt
 	@$(COMPILE) --extra embedded-elt -o locks/embedded-elt.txt
+	@$(COMPILE) --extra lake -o locks/lake.txt
 
 clean:  ## Remove environments and data of the demo; your own data stays
 	@rm -rf .venv* data/demo

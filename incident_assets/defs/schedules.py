@@ -3,7 +3,7 @@
 No two share a minute. Which runs are in each other's way is in `writers`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import dagster as dg
 
@@ -16,17 +16,22 @@ CRONS = {
     "sync_all": "37 2 * * *",
     "check_freshness": "10-59/15 * * * *",
     "prune_history": "20 4 * * *",
+    "keep_lake": "50 4 * * *",
 }
-ALWAYS_ON = ("check_freshness", "prune_history")
+ALWAYS_ON = ("check_freshness", "prune_history", "keep_lake")
+LAKE_ONLY = ("keep_lake",)
 MAY_SKIP = ("sync_live", "sync_reference")
 Tick = Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]
 
 
-def build_schedules(warehouse: DuckDBResource) -> Sequence[dg.ScheduleDefinition]:
+def build_schedules(
+    warehouse: DuckDBResource, upkeep: Collection[str] = ()
+) -> Sequence[dg.ScheduleDefinition]:
     """Return a stopped schedule for each sync job, and running ones for what needs no API.
 
     The frequent syncs skip their tick while a run that writes the database is queued or running, so
-    that none piles up; the nightly one queues. `warehouse` says where the database is.
+    that none piles up; the nightly one queues. `warehouse` says where the database is, and `upkeep`
+    names the jobs that only a lake has.
     """
     return [
         dg.ScheduleDefinition(
@@ -42,6 +47,7 @@ def build_schedules(warehouse: DuckDBResource) -> Sequence[dg.ScheduleDefinition
             ),
         )
         for job, cron in CRONS.items()
+        if job not in LAKE_ONLY or job in upkeep
     ]
 
 

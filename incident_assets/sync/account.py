@@ -81,12 +81,12 @@ def remember_account(
     """Remember the account, and the roles of its key beside those that it had before."""
     stored = _read_account(connection)
     dashboard = identity.dashboard_url if identity else None
-    _store_account(
-        connection,
-        settings,
-        dashboard or (stored.dashboard if stored else None),
-        {*(identity.roles if identity else ()), *(stored.roles if stored else ())},
+    dashboard = dashboard or (stored.dashboard if stored else None)
+    roles = frozenset(identity.roles if identity else ()) | (
+        stored.roles if stored else frozenset()
     )
+    if stored is None or (dashboard, roles) != (stored.dashboard, stored.roles):
+        _store_account(connection, settings, dashboard, roles)
 
 
 def accept_account(

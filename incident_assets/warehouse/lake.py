@@ -318,12 +318,6 @@ class Lake:
         )
 
 
-def is_lake(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a connection's own database is a lake."""
-    sql = "SELECT type FROM duckdb_databases() WHERE database_name = current_database()"
-    return connection.execute(sql).fetchone() == ("ducklake",)
-
-
 def _find_lake_failure(error: BaseException | None) -> str | None:
     """Return what an error says of a server that has gone, or of a commit that came second."""
     while error is not None:

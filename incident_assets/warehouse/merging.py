@@ -14,7 +14,6 @@ from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.lake import is_lake
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
@@ -74,6 +73,19 @@ def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str
     except (duckdb.CatalogException, duckdb.InvalidInputException):
         return {}
     return {row[0]: row[1] for row in rows}
+
+
+def read_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, str]]:
+    """Return what `read_columns` does for each table of a schema, at once."""
+    rows = connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = ? ORDER BY ALL",
+        [schema],
+    ).fetchall()
+    tables: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        tables.setdefault(table, {})[column] = kind
+    return tables
 
 
 def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:
@@ -141,10 +153,7 @@ def compact_table(
 
     Part of the caller's transaction. DuckDB keeps such rows in the file, since it gives room back
     by row groups, and most of our tables are one. One table, since each is there twice meanwhile.
-    A lake has its upkeep for that.
     """
-    if is_lake(connection):
-        return
     shares = {}
     for endpoint in endpoints:
         if "rowid" in read_columns(connection, f"{schema}.{endpoint.name}"):

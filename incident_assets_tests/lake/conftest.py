@@ -39,6 +39,11 @@ class Cluster:
         """Return what psycopg2 and DuckDB take for one of its databases."""
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
 
+    def count_statements(self) -> int:
+        """Return how many statements the cluster was sent so far."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return sum("LOG:  statement" in line or "LOG:  execute" in line for line in lines)
+
     def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement in a session of its own and return its rows."""
         import psycopg2
