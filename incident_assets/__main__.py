@@ -206,7 +206,8 @@ def explain(mart: str | None, metric: str | None, **chosen: str | None) -> int:
 def _find_database() -> Settings:
     """Return the settings of the user's database; of the demo's, where that is the only one."""
     settings = read_settings()
-    if settings.duckdb_path != Settings.duckdb_path or settings.database.exists():
+    is_default = settings.duckdb_path == Settings.duckdb_path and not settings.lake_catalog
+    if not is_default or settings.database.exists():
         return settings
     from incident_assets.demo.place import DATABASE, FOLDER
 

@@ -26,6 +26,7 @@ from incident_assets.defs.publish import build_published_copy
 from incident_assets.defs.report import build_report_asset
 from incident_assets.defs.schedules import build_schedules
 from incident_assets.defs.translator import API_KEY
+from incident_assets.defs.upkeep import build_upkeep_job
 from incident_assets.settings import read_shown
 from incident_assets.sync.telemetry import opt_out
 
@@ -48,6 +49,7 @@ def build_definitions(
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
     shown = read_shown()
+    upkeep = [build_upkeep_job()] if shown.lake_catalog else []
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
     own = [build_ingestion(table), *build_models(), build_report_asset()]
     own.append(build_published_copy(table))
@@ -65,8 +67,8 @@ def build_definitions(
             *(a for a in assets if not isinstance(a, dg.AssetChecksDefinition)),
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
-        jobs=[*build_jobs(table), build_prune_job()],
-        schedules=build_schedules(duckdb, shown.find_schedules()),
+        jobs=[*build_jobs(table), build_prune_job(), *upkeep],
+        schedules=build_schedules(duckdb, shown.find_schedules(), {job.name for job in upkeep}),
         sensors=[build_alerts()] if shown.alert_webhook else [],
         resources={
             "api": ApiResource(),

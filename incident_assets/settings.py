@@ -19,14 +19,18 @@ from zoneinfo import ZoneInfo, available_timezones
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
 OWNER = re.compile(r"team:\S+|[^\s@:]+@[^\s@]+\.[a-zA-Z]{2,}")
+# A password in an address or in the words that PostgreSQL takes, quoted or not.
+PASSWORD = re.compile(r"(^|\s|[?&])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
 MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
 SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
+LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
 WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
 SCHEDULES = "INCIDENT_SCHEDULES"
-SHOWN = (WEBHOOK, OWNERS, SCHEDULES)  # what the definitions follow from, rather than a run
+# What the definitions follow from, rather than a run.
+SHOWN = (WEBHOOK, OWNERS, SCHEDULES, LAKE, LAKE_DATA)
 
 
 class SettingError(Exception):
@@ -57,6 +61,15 @@ class Settings:
     )
     duckdb_path: str = _setting(
         "INCIDENT_DUCKDB_PATH", "data/incidents.duckdb", "DuckDB database that is written"
+    )
+    lake_catalog: str = _setting(
+        LAKE,
+        "",
+        "PostgreSQL database of a lake, in place of the file: `postgres:dbname=x host=...`; "
+        "the password is in PGPASSWORD or ~/.pgpass",
+    )
+    lake_data: str = _setting(
+        LAKE_DATA, "", "Where the lake keeps its tables: a folder on shared storage, or `s3://...`"
     )
     published: str = _setting(
         "INCIDENT_PUBLISHED_PATH", "", "Copy to read from; unset, beside the database"
@@ -130,6 +143,12 @@ class Settings:
         "Days after which Dagster's runs are deleted, but the latest of each asset and check",
         days=True,
     )
+    lake_keep_days: float = _setting(
+        "INCIDENT_LAKE_KEEP_DAYS",
+        30.0,
+        "Days for which a lake can be read as it was then",
+        days=True,
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -140,6 +159,7 @@ class Settings:
                 f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
                 "such as Europe/Berlin or America/New_York"
             )
+        _check_lake(self.lake_catalog, self.lake_data)
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
         _refuse_shared_files(self._list_files())
@@ -148,6 +168,16 @@ class Settings:
     def database(self) -> Path:
         """Path of the DuckDB database."""
         return _read_path(DATABASE, self.duckdb_path)
+
+    @property
+    def database_name(self) -> str:
+        """What is written, as messages call it."""
+        return "the lake" if self.lake_catalog else self.duckdb_path
+
+    @property
+    def database_setting(self) -> str:
+        """The setting that says what is written."""
+        return LAKE if self.lake_catalog else DATABASE
 
     @property
     def published_copy(self) -> Path:
@@ -179,7 +209,7 @@ class Settings:
             for ending in ("", ".wal", ".tmp", ".lock"):
                 yield DATABASE, _resolve(path.with_name(path.name + ending))
         # Made anew, wherever a link of that name leads.
-        for ending in (".holder", ".work", ".newest.json"):
+        for ending in (".holder", ".work", ".newest.json", ".extensions"):
             path = self.database.with_name(self.database.name + ending)
             yield DATABASE, _resolve(path.parent) / path.name
         for copy in (self.published_copy, self.previous_copy):
@@ -325,6 +355,22 @@ def _check_database(name: str, path: Path) -> None:
                     f"{name} leads to {str(place)!r}: dlt and DuckDB cannot work beside a database "
                     f"whose path has a {called}; give a path without one"
                 )
+
+
+def _check_lake(catalog: str, data: str) -> None:
+    if PASSWORD.search(catalog):
+        raise SettingError(
+            f"{LAKE} holds a password: leave it out and set PGPASSWORD, or write it into ~/.pgpass"
+        )
+    if bool(catalog) != bool(data):
+        there, missing = (LAKE, LAKE_DATA) if catalog else (LAKE_DATA, LAKE)
+        raise SettingError(f"{there} is set and {missing} is not: a lake needs both")
+    if catalog and not re.match(r"postgres:\s*\S", catalog):
+        raise SettingError(
+            f"{LAKE} is {catalog!r}: it should look like `postgres:dbname=incidents host=...`"
+        )
+    if "\0" in data or ("://" in data and not re.match(r"s3://[^/]", data)):
+        raise SettingError(f"{LAKE_DATA} is {data!r}: it should be a folder, or s3://bucket/folder")
 
 
 def _resolve(path: Path) -> Path:

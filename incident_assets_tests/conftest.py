@@ -29,6 +29,7 @@ from incident_assets.sync.log import Outcome, name_newest_rows
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.terminal import format_table
 from incident_assets.warehouse import held
+from incident_assets.warehouse.place import find_warehouse
 from incident_assets.warehouse.publishing import publish_database
 from incident_assets_tests.pages import collect_faults
 
@@ -208,7 +209,7 @@ def run_command(
 
 def publish(settings: Settings, keep_previous: bool = False) -> int:
     """Publish a database that nobody holds; return the bytes."""
-    with held.hold_database(settings.database, "a test", "a test") as database:
+    with held.hold_database(find_warehouse(settings), "a test", "a test") as database:
         return publish_database(settings, database, keep_previous).size
 
 

@@ -155,23 +155,30 @@ def _die() -> None:
 def read_database(
     path: str = "data/incidents.duckdb", schema: str = "%"
 ) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what `read_tables` does, of a file that nobody has open."""
+    with duckdb.connect(path, read_only=True) as connection:
+        return read_tables(connection, schema)
+
+
+def read_tables(
+    connection: duckdb.DuckDBPyConnection, schema: str = "%"
+) -> dict[str, list[tuple[Any, ...]]]:
     """Return all rows of all tables but what is noted of them or whose, and dlt's own, unstamped.
 
     What depends on the moment of the build is left out too.
     """
-    with duckdb.connect(path, read_only=True) as connection:
-        tables = connection.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables "
-            "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
-            "AND table_name NOT IN "
-            "('log', 'account', 'database_id', 'table_version', 'finding', 'contents') "
-            "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
-            [schema],
+    tables = connection.execute(
+        "SELECT table_schema, table_name FROM information_schema.tables "
+        "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
+        "AND table_name NOT IN "
+        "('log', 'account', 'database_id', 'table_version', 'finding', 'contents') "
+        "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
+        [schema],
+    ).fetchall()
+    return {
+        f"{place}.{table}": connection.execute(
+            "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', 'as_of') "
+            f"AND NOT starts_with(c, 'open_age')) FROM {place}.{table} ORDER BY ALL"
         ).fetchall()
-        return {
-            f"{place}.{table}": connection.execute(
-                "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', 'as_of') "
-                f"AND NOT starts_with(c, 'open_age')) FROM {place}.{table} ORDER BY ALL"
-            ).fetchall()
-            for place, table in tables
-        }
+        for place, table in tables
+    }

@@ -1,6 +1,7 @@
 """Settings that make no sense are refused in one sentence, where they are read."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,21 @@ def test_a_sign_that_no_library_can_do_with_is_refused_through_links(
         expect_refusal(DATABASE, sign, name)
     monkeypatch.setenv(DATABASE, f"{name}.duckdb")
     expect_refusal(DATABASE, sign, name)
+
+
+@pytest.mark.parametrize(
+    ("catalog", "data", "said"),
+    [
+        ("postgres:dbname=x", "", "INCIDENT_LAKE_DATA is not: a lake needs both"),
+        ("", "lake", "INCIDENT_LAKE_CATALOG is not: a lake needs both"),
+        ("mysql:db=x", "lake", "should look like `postgres:dbname"),
+        ("postgres:dbname=x password=tiger", "lake", "PGPASSWORD"),
+        ("postgres:postgresql://ana:tiger@host/x", "lake", "PGPASSWORD"),
+        ("postgres:dbname=x", "gs://bucket", "a folder, or s3://"),
+    ],
+)
+def test_a_lake_is_two_settings_without_a_password(catalog: str, data: str, said: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(said)) as caught:
+        Settings(lake_catalog=catalog, lake_data=data)
+    assert "tiger" not in str(caught.value)
+    assert Settings(lake_catalog="postgres:dbname=x", lake_data="s3://bucket/lake").lake_catalog

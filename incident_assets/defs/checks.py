@@ -72,7 +72,7 @@ def _build_op(endpoint: Endpoint) -> dg.AssetChecksDefinition:
 def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBPyConnection | None]:
     """Open the database, or None without; scheduled checks alone need its newest log rows only."""
     settings = duckdb.apply_to(read_settings())
-    if not settings.database.exists():
+    if not duckdb.find().exists():
         yield None
         return
     if not selected <= SCHEDULED:
@@ -80,7 +80,7 @@ def _open(duckdb: DuckDBResource, selected: Set[str]) -> Iterator[engine.DuckDBP
             yield connection
         return
     try:
-        with duckdb.open_cursor(min(PATIENCE, settings.lock_timeout)) as connection:
+        with duckdb.open_cursor(min(PATIENCE, settings.lock_timeout), is_alone=False) as connection:
             yield connection
     except DatabaseBusy:
         if not name_newest_rows(settings.database).exists():

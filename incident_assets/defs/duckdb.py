@@ -19,6 +19,7 @@ from incident_assets.settings import SettingError, Settings, read_settings
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.held import HeldDatabase, hold_database
 from incident_assets.warehouse.interrupts import raise_interrupts
+from incident_assets.warehouse.place import Warehouse, find_warehouse
 from incident_assets.warehouse.private import close_folder
 
 HISTORY = Path("data/dagster")  # where dagster.yaml keeps runs and logs
@@ -60,6 +61,10 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
         }
         return replace(settings, **{name: v for name, v in own.items() if v is not None})
 
+    def find(self) -> Warehouse:
+        """Return the warehouse that settings and this resource's own values mean."""
+        return find_warehouse(self.apply_to(read_settings()))
+
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["DuckDBResource"]:
         """Hold the database for a run, or for a process's part of it."""
@@ -74,24 +79,24 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
     @contextmanager
     def hold(self) -> Iterator[HeldDatabase]:
         """Give the run's database; outside a run, one that is closed after the block."""
-        path = self.apply_to(read_settings()).database
         purpose = f"run {self._run}" if self._run else "a program of yours"
         run = self._run or str(id(self))
-        with hold_database(path, run, purpose, self.connection_config) as held:
+        with hold_database(self.find(), run, purpose, self.connection_config) as held:
             yield held
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a cursor of the run's connection, with a transaction of its own.
 
-        What the block leaves open is rolled back, and settings that it changed are set back. Raises
+        What the block leaves open is rolled back, and settings that it changed are set back. The
+        lock of a lake is not taken, which is for tables of ours. Raises
         DatabaseBusy, naming the holder, after `lock_timeout` seconds, and DatabaseError if the file
         is no database or cannot be opened, or the disk is full or fails in the block.
         """
         patience = self.apply_to(read_settings()).lock_timeout
         with (
             self.hold() as held,
-            held.session(patience) as cursor,
+            held.session(patience, is_alone=False) as cursor,
             held.noting_others(patience),
         ):
             yield cursor
@@ -104,13 +109,16 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
             yield cursor
 
     @contextmanager
-    def open_cursor(self, timeout: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def open_cursor(
+        self, timeout: float | None = None, is_alone: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a cursor as `get_connection` does, to a step of ours, which changes no setting.
 
-        It waits `timeout` seconds for a database in use; unset, `lock_timeout`.
+        It waits `timeout` seconds for a database in use; unset, `lock_timeout`. One that writes has
+        to be `is_alone`.
         """
         patience = self.apply_to(read_settings()).lock_timeout if timeout is None else timeout
-        with self.hold() as held, held.cursor(patience) as cursor:
+        with self.hold() as held, held.cursor(patience, is_alone) as cursor:
             yield cursor
 
     connect = get_connection  # the name that earlier assets know

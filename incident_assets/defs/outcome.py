@@ -102,7 +102,7 @@ def build_outcome_check() -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, duckdb: DuckDBResource
     ) -> Iterator[dg.AssetCheckResult]:
         run = context.run
-        with explain_errors(), duckdb.open_cursor() as connection:
+        with explain_errors(), duckdb.open_cursor(is_alone=False) as connection:
             rows = _read_run(connection, run.run_id)
             before = _read_run(connection, run.parent_run_id) if run.parent_run_id else []
         failed = [name for name, error in rows if error]

@@ -19,6 +19,8 @@ from incident_assets.sync.log import LOG_TABLE, LOG_TEXTS, has_lost_rows
 from incident_assets.warehouse.publishing import publish_database
 from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
 
+NONE = "none: a lake is read in place, while it is written too (docs/lake.md)"
+
 
 def build_published_copy(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
     """Return the asset that publishes the database with the tables of these resources."""
@@ -45,6 +47,8 @@ def build_published_copy(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         begun = time.monotonic()
         settings = duckdb.apply_to(read_settings())
         with explain_errors(), duckdb.hold() as database:
+            if not database.warehouse.has_file:
+                return dg.MaterializeResult(metadata={"copy": NONE})
             with database.cursor(settings.lock_timeout) as connection:
                 lost = has_lost_rows(connection, settings.published_copy)
             copy = publish_database(settings, database, keep_previous=lost)

@@ -3,7 +3,7 @@
 No two share a minute. Which runs are in each other's way is in `writers`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import dagster as dg
 
@@ -17,14 +17,16 @@ CRONS = {
     "sync_all": "37 2 * * *",
     "check_freshness": "10-59/15 * * * *",
     "prune_history": "20 4 * * *",
+    "keep_lake": "50 4 * * *",
 }
-ALWAYS_ON = ("check_freshness", "prune_history")
+ALWAYS_ON = ("check_freshness", "prune_history", "keep_lake")
+LAKE_ONLY = ("keep_lake",)
 MAY_SKIP = ("sync_live", "sync_reference")
 Tick = Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]
 
 
 def build_schedules(
-    warehouse: DuckDBResource, minutes: Mapping[str, int]
+    warehouse: DuckDBResource, minutes: Mapping[str, int], upkeep: Collection[str] = ()
 ) -> Sequence[dg.ScheduleDefinition]:
     """Return a stopped schedule for each sync job, and running ones for what needs no API.
 
@@ -32,7 +34,8 @@ def build_schedules(
     is no job.
 
     The frequent syncs skip their tick while a run that writes the database is queued or running, so
-    that none piles up; the nightly one queues. `warehouse` says where the database is.
+    that none piles up; the nightly one queues. `warehouse` says where the database is, and `upkeep`
+    names the jobs that only a lake has.
     """
     if unknown := sorted(minutes.keys() - CRONS):
         raise SettingError(f"{SCHEDULES} has {unknown[0]!r}; the jobs are {', '.join(CRONS)}")
@@ -53,6 +56,7 @@ def build_schedules(
             ),
         )
         for job, cron in CRONS.items()
+        if job not in LAKE_ONLY or job in upkeep
     ]
 
 

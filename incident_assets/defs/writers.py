@@ -8,13 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 
 from incident_assets.defs.duckdb import DuckDBResource
-from incident_assets.settings import SettingError, read_settings
-from incident_assets.warehouse.file import find_last_use
+from incident_assets.settings import SettingError
+from incident_assets.warehouse.file import DatabaseError
 
 WRITER = "incident_assets/writer"  # tag of runs: dagster.yaml lets one that is `queued` run
 QUEUED = {WRITER: "queued"}
@@ -126,8 +125,7 @@ def _find_unused(instance: dg.DagsterInstance, warehouse: DuckDBResource) -> flo
     try:
         # Dagster alone can look up a variable that the resource was given for its path.
         with dg.build_resources({"duckdb": warehouse}, instance) as resources:
-            path: Path = resources.duckdb.apply_to(read_settings()).database
-        used = find_last_use(path)
-    except (SettingError, dg.DagsterError, OSError):
+            used = resources.duckdb.find().find_last_use()
+    except (SettingError, DatabaseError, dg.DagsterError, OSError):
         return 0.0
     return max(0.0, time.time() - used) if used is not None else 0.0

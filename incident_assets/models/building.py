@@ -18,6 +18,7 @@ from incident_assets.models.catalog import MODEL_SCHEMA, SETTING_SCHEMA, Model
 from incident_assets.models.mappings import define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.comments import write_comments
+from incident_assets.warehouse.commits import commit
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
@@ -80,7 +81,7 @@ def build_model(
     grain = check_grain(connection, model)
     rows = _count(connection, table)
     if grain.passed:
-        connection.commit()
+        commit(connection)
     else:
         connection.rollback()
     return Built(rows, version, grain)

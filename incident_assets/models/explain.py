@@ -29,7 +29,8 @@ from incident_assets.models.mappings import SETTINGS, define_categories, registe
 from incident_assets.models.tracing import LISTED, is_figure, trace_figure
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.terminal import format_table
-from incident_assets.warehouse.file import DatabaseError, open_database
+from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.place import find_warehouse
 
 MartRow = dict[str, Any]
 
@@ -168,12 +169,13 @@ def _read_day(column: str, text: str) -> date:
 @contextmanager
 def _open(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the published copy, or the database if there is none; read-only."""
-    if settings.published_copy.exists():
+    warehouse = find_warehouse(settings)
+    if warehouse.has_file and settings.published_copy.exists():
         with duckdb.connect(str(settings.published_copy.absolute()), read_only=True) as connection:
             yield connection
-    elif settings.database.exists():
-        path, timeout = settings.database, settings.lock_timeout
-        with open_database(path, timeout, "explaining a figure", read_only=True) as connection:
+    elif warehouse.exists():
+        timeout = settings.lock_timeout
+        with warehouse.open(timeout, "explaining a figure", read_only=True) as connection:
             yield connection
     else:
         raise Unknown(

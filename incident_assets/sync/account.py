@@ -65,10 +65,10 @@ def find_account(
     dashboard = identity.dashboard_url if identity else None
     if stored.host != host or (dashboard and stored.dashboard not in (None, dashboard)):
         raise AccountMismatch(
-            f"{settings.duckdb_path} holds the account {_show(stored.host, stored.dashboard)}, but "
-            f"INCIDENT_API_BASE_URL and the key lead to {_show(host, dashboard)}: give each "
-            "account a database of its own (INCIDENT_DUCKDB_PATH), or, if it is the same account "
-            "under a new address, say so by `incident-assets check --accept-account`"
+            f"{settings.database_name} holds the account {_show(stored.host, stored.dashboard)}, "
+            f"but INCIDENT_API_BASE_URL and the key lead to {_show(host, dashboard)}: give each "
+            f"account a database of its own ({settings.database_setting}), or, if it is the same "
+            "account under a new address, say so by `incident-assets check --accept-account`"
         )
     if identity is None:
         return Account(stored.dashboard is None, frozenset())
@@ -81,12 +81,12 @@ def remember_account(
     """Remember the account, and the roles of its key beside those that it had before."""
     stored = _read_account(connection)
     dashboard = identity.dashboard_url if identity else None
-    _store_account(
-        connection,
-        settings,
-        dashboard or (stored.dashboard if stored else None),
-        {*(identity.roles if identity else ()), *(stored.roles if stored else ())},
+    dashboard = dashboard or (stored.dashboard if stored else None)
+    roles = frozenset(identity.roles if identity else ()) | (
+        stored.roles if stored else frozenset()
     )
+    if stored is None or (dashboard, roles) != (stored.dashboard, stored.roles):
+        _store_account(connection, settings, dashboard, roles)
 
 
 def accept_account(
@@ -147,7 +147,7 @@ def recognise_rows(
     if listed:
         raise AccountMismatch(
             f"/v1/identity does not say whose key it is, and none of the {listed[0].rows} "
-            f"{listed[0].name} that it lists is known to {settings.duckdb_path}, which holds an "
+            f"{listed[0].name} that it lists is known to {settings.database_name}, which holds an "
             "account's rows: sync again when /v1/identity answers, or give this key a database of "
-            "its own (INCIDENT_DUCKDB_PATH)"
+            f"its own ({settings.database_setting})"
         )

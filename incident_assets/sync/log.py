@@ -161,11 +161,14 @@ def write_log(
 ) -> None:
     """Add a row for each outcome of a run; part of the caller's transaction."""
     run = {"run_id": run_id, "started_at": started, "finished_at": finished}
-    names, marks = ", ".join(LOG_COLUMNS), ", ".join("?" * len(LOG_COLUMNS))
-    connection.executemany(
-        f"INSERT INTO {LOG_TABLE} ({names}) VALUES ({marks})",
-        [list(map((run | outcome.log()).get, LOG_COLUMNS)) for outcome in outcomes],
-    )
+    rows = [[*map((run | outcome.log()).get, LOG_COLUMNS)] for outcome in outcomes]
+    if rows:
+        # At once, since a lake makes a file of each statement's rows.
+        marks = ", ".join([f"({', '.join('?' * len(LOG_COLUMNS))})"] * len(rows))
+        connection.execute(
+            f"INSERT INTO {LOG_TABLE} ({', '.join(LOG_COLUMNS)}) VALUES {marks}",
+            [value for row in rows for value in row],
+        )
 
 
 def write_newest_rows(connection: duckdb.DuckDBPyConnection, database: Path) -> None:

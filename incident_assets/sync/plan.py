@@ -7,6 +7,8 @@ it speaks of. Asking is `fetch`'s, loading is `load`'s; how much a listing may t
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +21,7 @@ from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.loss import Verdict, judge_loss
 from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
+from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
@@ -69,7 +72,7 @@ class Plan:
         connection: duckdb.DuckDBPyConnection,
         schema: str,
         listings: Mapping[str, Listing],
-        tables: Collection[str],
+        tables: AbstractSet[str],
         known: Mapping[str, Mapping[str, Any]],
         by_changes: bool,
         started: datetime,
@@ -156,6 +159,12 @@ class Plan:
 
         After its first sync a table is there and typed, whether it could be read or not.
         """
+        # To ask for a table that is not there would end a transaction.
+        is_one = not self.refreshes and self._tables >= self.listings.keys()
+        with transact(self.connection) if is_one else nullcontext():
+            return self._decide(is_one)
+
+    def _decide(self, is_one: bool) -> list[Landing]:
         landings = []
         known = {name: dict(values) for name, values in self._known.items()}
         self.state = {UPDATES: {}} | known
@@ -167,6 +176,9 @@ class Plan:
                     landing = self._compare(listing)
                     if self._moves_on(listing) and listing.way.changes is not None:
                         self._move_watermark(listing)
+                if listing.failure and is_one:  # which has ended the transaction; none wrote
+                    self.connection.rollback()
+                    self.connection.begin()
             if listing.is_whole or listing.name not in self._tables:
                 landings.append(landing if listing.is_whole else Landing(listing.endpoint))
         updates = self.listings.get(UPDATES)

@@ -19,7 +19,8 @@ from incident_assets.api.session import Identity, ask, read_identity
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync import account
 from incident_assets.sync.telemetry import opt_out
-from incident_assets.warehouse.file import DatabaseError, open_database
+from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.place import find_warehouse
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def examine(settings: Settings, accept_account: bool = False) -> Iterator[Readin
             yield readiness
             if page and endpoint.name == "incident_timestamps":
                 yield _judge_moments(settings, page)
-    yield _try_database(settings)
-    if reachable and settings.database.exists():
+    database = _try_database(settings)
+    yield database
+    if reachable and database.ready and find_warehouse(settings).exists():
         yield _judge_account(settings, identity, accept_account)
 
 
@@ -107,17 +109,19 @@ def _read_text(value: object) -> str | None:
 
 
 def _try_database(settings: Settings) -> Readiness:
-    path = settings.database
-    if not path.exists():
+    path, warehouse = settings.database, find_warehouse(settings)
+    try:
+        if warehouse.exists():
+            with warehouse.open(0, "incident-assets check"):
+                return Readiness("database", True, f"{settings.database_name} can be written")
+    except DatabaseError as error:
+        return Readiness("database", False, str(error))
+    if warehouse.has_file:
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         ready = folder.is_dir() and _is_writable(folder)
         detail = "will be made by the first sync" if ready else f"{folder} cannot be written"
-        return Readiness("database", ready, f"{path} (INCIDENT_DUCKDB_PATH): {detail}")
-    try:
-        with open_database(path, 0, "incident-assets check"):
-            return Readiness("database", True, f"{path} can be written")
-    except DatabaseError as error:
-        return Readiness("database", False, str(error))
+        return Readiness("database", ready, f"{warehouse}: {detail}")
+    return Readiness("database", True, f"{warehouse}: will be made by the first sync")
 
 
 def _judge_account(settings: Settings, identity: Identity | None, accept: bool) -> Readiness:
@@ -125,7 +129,7 @@ def _judge_account(settings: Settings, identity: Identity | None, accept: bool) 
     if accept and identity is None:
         return Readiness("account", False, "/v1/identity does not answer, so nothing was accepted")
     try:
-        with open_database(settings.database, 0, "incident-assets check") as connection:
+        with find_warehouse(settings).open(0, "incident-assets check") as connection:
             if accept and identity:
                 account.accept_account(connection, settings, identity)
             found = account.find_account(connection, settings, identity)

@@ -34,15 +34,14 @@ from incident_assets.sync.stages import Sync
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.sync.updates import INCIDENTS
 from incident_assets.warehouse.columns import pin_columns
+from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import (
     has_table,
-    open_database,
     open_working_folder,
 )
 from incident_assets.warehouse.interrupts import raise_interrupts
-from incident_assets.warehouse.merging import (
-    read_columns,
-)
+from incident_assets.warehouse.merging import read_schema
+from incident_assets.warehouse.place import find_warehouse
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
 from incident_assets.warehouse.versions import prepare_versions
 
@@ -82,31 +81,31 @@ def open_sync(
     logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
     connection.execute("SET TimeZone = 'UTC'")  # in others Python cannot hold every instant
-    prepare_log(connection)
-    prepare_versions(connection)
-    prepare_account(connection)
     identity = read_identity(settings, key, ATTEMPTS)
-    account = find_account(connection, settings, identity)
-    remember_account(connection, settings, identity)
+    with transact(connection):
+        prepare_log(connection)
+        prepare_versions(connection)
+        prepare_account(connection)
+        account = find_account(connection, settings, identity)
+        remember_account(connection, settings, identity)
+        _drop_refresh(connection)
     with (
         bound_memory(),
         _bound_database(connection),
+        _open_spooling(connection, settings) as spooling,
         open_working_folder(settings.database) as folder,
         _dlt_settings(),
         _choose_schema(connection, full_refresh) as schema,
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
-        listings = {
-            x.name: Listing(
-                x, folder, connection, read_columns(connection, f"{RAW_SCHEMA}.{x.name}")
-            )
-            for x in wanted
-        }
-        pin_columns(connection, RAW_SCHEMA, wanted)
+        columns = read_schema(connection, RAW_SCHEMA)
+        stored = {x.name: columns.get(x.name, {}) for x in wanted}
+        listings = {x.name: Listing(x, folder, spooling, stored[x.name]) for x in wanted}
+        pin_columns(connection, RAW_SCHEMA, wanted, stored)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
-        tables = {x for x in listings if has_table(connection, f"{RAW_SCHEMA}.{x}")}
-        statuses = _find_statuses(listings, folder, connection)
+        tables = {name for name, columns in stored.items() if columns}
+        statuses = _find_statuses(listings, folder, spooling)
         plan = Plan(
             *(connection, schema, listings, tables, known, changes, started, statuses),
             accepted=accept_loss,
@@ -144,14 +143,14 @@ def _discarding(listings: Iterable[Listing]) -> Iterator[None]:
 @contextmanager
 def _choose_schema(connection: duckdb.DuckDBPyConnection, full_refresh: bool) -> Iterator[str]:
     """Give the schema to load into: for a full refresh one beside the tables, if there are any."""
-    _drop_refresh(connection)
     if not (full_refresh and has_table(connection, f"{RAW_SCHEMA}._dlt_loads")):
         yield RAW_SCHEMA
         return
     try:
         yield REFRESH_SCHEMA
     finally:
-        _drop_refresh(connection)
+        with transact(connection):
+            _drop_refresh(connection)
 
 
 def _drop_refresh(connection: duckdb.DuckDBPyConnection) -> None:
@@ -168,6 +167,18 @@ def _bound_database(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         # What is written into the file at closing may take more; else it stays in the log beside.
         with suppress(duckdb.Error):
             connection.execute("RESET memory_limit")
+
+
+@contextmanager
+def _open_spooling(
+    connection: duckdb.DuckDBPyConnection, settings: Settings
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give the connection that reads files of rows, each time without asking a lake's catalog."""
+    if not settings.lake_catalog:
+        yield connection
+        return
+    with duckdb.connect(":memory:", config={"memory_limit": MEMORY}) as spooling:
+        yield spooling
 
 
 @contextmanager
@@ -195,10 +206,10 @@ def run_sync(
 
     Raises as `open_sync` does, and DatabaseBusy.
     """
-    run_id, path = f"pid-{os.getpid()}", settings.database
+    run_id, warehouse = f"pid-{os.getpid()}", find_warehouse(settings)
     options = (changes, full_refresh, accept_loss, watch, endpoints)
     with (
-        open_database(path, settings.lock_timeout, f"sync {run_id}") as connection,
+        warehouse.open(settings.lock_timeout, f"sync {run_id}") as connection,
         open_sync(connection, settings, names, run_id, *options) as sync,
     ):
         return sync.run()

@@ -32,6 +32,7 @@ from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
+from incident_assets.warehouse.commits import commit
 from incident_assets.warehouse.file import read_first_line
 from incident_assets.warehouse.merging import (
     compact_table,
@@ -92,7 +93,8 @@ class Sync:
 
         A listing whose rows cannot be loaded is given up, and the others are loaded without it.
         """
-        workers = LOAD_WORKERS
+        # Commits at once to a lake would be in each other's way.
+        workers = 1 if self.settings.lake_catalog else LOAD_WORKERS
         while landings := self.plan.decide():
             self.landings[:] = landings
             if not self.plan.refreshes:
@@ -133,13 +135,18 @@ class Sync:
             kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
         load_id = self._find_load_id()
-        outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0)) for x in listings]
+        sure = read_versions(self.connection, [name_table(x.name) for x in listings])
+        outcomes = [
+            self._conclude(x, load_id, dropped.get(x.name, 0), sure[name_table(x.name)] is not None)
+            for x in listings
+        ]
         self._note_versions(outcomes)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self._describe_tables()
-        self.connection.commit()
+        commit(self.connection)
         write_newest_rows(self.connection, self.settings.database)
-        self._compact([listing.endpoint for listing in listings if listing.is_whole])
+        if not self.settings.lake_catalog:  # which has its upkeep for that
+            self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
 
     def _note_versions(self, outcomes: Iterable[Outcome]) -> None:
@@ -165,13 +172,17 @@ class Sync:
             logger.warning("no table was compacted: %s", read_first_line(error))
             self.connection.rollback()
         else:
-            self.connection.commit()
+            commit(self.connection)
 
-    def _conclude(self, listing: Listing, load_id: str, deleted: int) -> Outcome:
+    def _conclude(
+        self, listing: Listing, load_id: str, deleted: int, is_untouched: bool
+    ) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
         if listing.is_whole:
-            changed = stamp_load(self.connection, table, load_id)
+            # Untouched by this load, and by one that was never concluded.
+            if self.plan.refreshes or not is_untouched:
+                changed = stamp_load(self.connection, table, load_id)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 deleted += mark_deleted(self.connection, table, listing.spool, self.started)
         short = f"{listing.announced} rows were announced and {listing.rows} came"

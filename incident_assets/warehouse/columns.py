@@ -9,7 +9,6 @@ from datetime import datetime
 import duckdb
 
 from incident_assets.api.endpoints import Column, ColumnType, Endpoint
-from incident_assets.warehouse.merging import read_columns
 
 DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR",
@@ -25,18 +24,22 @@ FIRST_INSTANT, LAST_INSTANT = (
 
 
 def pin_columns(
-    connection: duckdb.DuckDBPyConnection, schema: str, endpoints: Iterable[Endpoint]
+    connection: duckdb.DuckDBPyConnection,
+    schema: str,
+    endpoints: Iterable[Endpoint],
+    stored: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Give columns their pinned types that are JSON still, as unknown fields come.
+
+    `stored` are the types of each table's columns, by resource.
 
     A value that does not fit goes to `_rescued` under the column's name. Interrupted anywhere, it
     goes on the next time.
     """
     for endpoint in endpoints:
         table = f"{schema}.{endpoint.name}"
-        stored = read_columns(connection, table)
         for column in endpoint.columns:
-            if stored.get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
+            if stored[endpoint.name].get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
                 # First, since dlt would believe the old type; without these it looks for itself.
                 connection.execute(f"DELETE FROM {schema}._dlt_version")
                 connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")

@@ -1,6 +1,6 @@
 """A database that a run holds: opened at its first use, closed at the run's end, its lock with it.
 
-How a file is opened and locked is in `file`; who works on it is decided elsewhere.
+How it is opened and locked is the warehouse's, in `place`; who works on it is decided elsewhere.
 """
 
 import threading
@@ -11,15 +11,12 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.warehouse.file import (
-    connect_database,
-    explain_storage_failures,
-    lock_database,
-)
+from incident_assets.warehouse.file import DatabaseError
+from incident_assets.warehouse.place import Warehouse
 from incident_assets.warehouse.versions import note_others
 
-# One for all that a process does in a run, by path and run: resources are there more than once.
-_HELD: dict[tuple[Path, str], "HeldDatabase"] = {}
+# One for all that a process does in a run, by both: resources are there more than once.
+_HELD: dict[tuple[type[Warehouse], Path, str], "HeldDatabase"] = {}
 _GUARD = threading.Lock()
 
 
@@ -29,8 +26,8 @@ class HeldDatabase:
     `purpose` tells those who wait who has it.
     """
 
-    def __init__(self, path: Path, purpose: str, config: Mapping[str, Any] | None = None):
-        self.path = path
+    def __init__(self, warehouse: Warehouse, purpose: str, config: Mapping[str, Any] | None = None):
+        self.warehouse = warehouse
         self.holders = 0
         self._purpose = purpose
         self._config = dict(config or {})
@@ -39,15 +36,16 @@ class HeldDatabase:
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     @contextmanager
-    def cursor(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    def cursor(self, timeout: float, is_alone: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a cursor with a transaction of its own, rolled back where the block leaves it open.
 
-        For steps of ours, which change no setting. Raises DatabaseBusy if others keep the database
-        for longer than `timeout` seconds, and DatabaseError if it cannot be opened, or the disk is
-        full or fails in the block.
+        For steps of ours, which change no setting. Unless the block has to be `is_alone`, the lock
+        is taken only where nobody else may have the database open. Raises DatabaseBusy if others
+        keep it for longer than `timeout` seconds, and DatabaseError if it cannot be opened, or the
+        disk is full or fails in the block.
         """
-        with explain_storage_failures(self.path):
-            cursor = self._open(timeout).cursor()
+        with self.warehouse.explain_failures():
+            cursor = self._open(timeout, is_alone).cursor()
             try:
                 yield cursor
             except duckdb.FatalException:  # nothing more can be done with this connection
@@ -59,9 +57,9 @@ class HeldDatabase:
                 cursor.close()
 
     @contextmanager
-    def session(self, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    def session(self, timeout: float, is_alone: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a cursor as `cursor` does, and set back the settings that the block has changed."""
-        with self.cursor(timeout) as cursor:
+        with self.cursor(timeout, is_alone) as cursor:
             before = _read_settings(cursor)
             try:
                 yield cursor
@@ -75,27 +73,26 @@ class HeldDatabase:
 
     @contextmanager
     def noting_others(self, timeout: float) -> Iterator[None]:
-        """Note it where the block, which is no step of ours, has written into the file."""
-        before = self._stamp()
+        """Note it where the block, which is no step of ours, has written into the database."""
+        before = self.warehouse.read_stamp()
         try:
             yield
         finally:
-            if self._stamp() != before:
+            if self.warehouse.read_stamp() != before:
                 with suppress(duckdb.FatalException), self.cursor(timeout) as cursor:
                     note_others(cursor)
 
-    def _stamp(self) -> list[tuple[int, int]]:
-        # Every commit writes into one of them.
-        files = (self.path, self.path.with_name(f"{self.path.name}.wal"))
-        seen = [path.stat() for path in files if path.exists()]
-        return [(found.st_mtime_ns, found.st_size) for found in seen]
-
     @contextmanager
     def released(self, timeout: float) -> Iterator[Path]:
-        """Give the path of the file, closed meanwhile, while the lock is kept."""
+        """Give the path of the file, closed meanwhile, while the lock is kept.
+
+        Raises DatabaseError where it is no file.
+        """
+        if not self.warehouse.has_file:
+            raise DatabaseError(f"{self.warehouse} is no file to give away")
         self._take_lock(timeout)
         self._close_connection()
-        yield self.path
+        yield self.warehouse.path
 
     def close(self) -> None:
         """Close the database and free its lock."""
@@ -105,15 +102,16 @@ class HeldDatabase:
             self._lock.close()
             self._is_locked = False
 
-    def _open(self, timeout: float) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
+    def _open(self, timeout: float, is_alone: bool) -> duckdb.DuckDBPyConnection:
+        if is_alone or self.warehouse.is_exclusive:
             self._take_lock(timeout)
-            self._connection = connect_database(self.path, timeout, config=self._config)
+        if self._connection is None:
+            self._connection = self.warehouse.connect(timeout, config=self._config)
         return self._connection
 
     def _take_lock(self, timeout: float) -> None:
         if not self._is_locked:
-            self._lock.enter_context(lock_database(self.path, timeout, self._purpose))
+            self._lock.enter_context(self.warehouse.lock(timeout, self._purpose))
             self._is_locked = True
 
     def _close_connection(self) -> None:
@@ -124,12 +122,12 @@ class HeldDatabase:
 
 @contextmanager
 def hold_database(
-    path: Path, run: str, purpose: str, config: Mapping[str, Any] | None = None
+    warehouse: Warehouse, run: str, purpose: str, config: Mapping[str, Any] | None = None
 ) -> Iterator[HeldDatabase]:
     """Give the database that a run holds; it is closed when the last holder of the run is done."""
-    key = (path.absolute(), run)
+    key = (type(warehouse), warehouse.path.absolute(), run)
     with _GUARD:
-        held = _HELD.setdefault(key, HeldDatabase(path, purpose, config))
+        held = _HELD.setdefault(key, HeldDatabase(warehouse, purpose, config))
         held.holders += 1
     try:
         yield held

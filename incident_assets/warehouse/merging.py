@@ -75,6 +75,19 @@ def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str
     return {row[0]: row[1] for row in rows}
 
 
+def read_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, str]]:
+    """Return what `read_columns` does for each table of a schema, at once."""
+    rows = connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = ? ORDER BY ALL",
+        [schema],
+    ).fetchall()
+    tables: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        tables.setdefault(table, {})[column] = kind
+    return tables
+
+
 def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:
     return f'{prefix}"{name}"' + ("::VARCHAR" if types[name] == "JSON" else "")
 

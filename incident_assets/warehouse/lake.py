@@ -1,0 +1,352 @@
+"""The lake: tables as Parquet files on shared storage, their catalog in PostgreSQL (DuckLake).
+
+Its lock is an advisory lock of PostgreSQL, in a session of its own, which the server frees when its
+holder dies. What is written into the lake is decided elsewhere; its upkeep is in `upkeep`.
+"""
+
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from incident_assets.warehouse.commits import guard_commits
+from incident_assets.warehouse.file import (
+    POLL,
+    DatabaseBusy,
+    DatabaseError,
+    find_storage_failure,
+    read_first_line,
+)
+from incident_assets.warehouse.private import close_folder, make_private, make_private_folder
+
+logger = logging.getLogger(__name__)
+
+CATALOG, DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
+EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")  # httpfs for s3:// alone
+LOCK = 0x1_4C1D_E475  # of PostgreSQL's advisory locks, which are a database's own
+HOLDER = "incident_assets_lock"  # table of the catalog's database: who has the lock, since when
+HELD = (
+    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    f"AND classid = {LOCK >> 32} AND objid = {LOCK & 0xFFFFFFFF}"
+)
+CONNECT_TIMEOUT = 10  # seconds
+# So that the lock of a machine that has gone is free after a minute.
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+INSTALL = (
+    "install the extra `lake` from its lock file, locks/lake.txt, which has a DuckDB and the "
+    "extensions that fit it"
+)
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake: its catalog's address as `postgres:...`, and the folder or `s3://` of its data.
+
+    `path` is the place of what is on this machine alone: working folder, newest rows, report.
+    """
+
+    path: Path
+    catalog: str
+    data: str
+
+    has_file = False
+    is_exclusive = False
+
+    def __str__(self) -> str:
+        return f"the lake ({CATALOG})"
+
+    @contextmanager
+    def lock(self, timeout: float, purpose: str) -> Iterator[None]:
+        """Hold the lake's lock, as the file's; before each commit of ours it is asked for."""
+        with make_private(), self._reach() as session:
+            make_private_folder(self.path.parent)
+            close_folder(self.path.parent, self.path.name.partition(".")[0])
+            self._make_holder(session)
+            deadline, waited = time.monotonic() + timeout, False
+            while not _ask(session, f"SELECT pg_try_advisory_lock({LOCK})")[0]:
+                holder = _find_holder(session)
+                if time.monotonic() >= deadline:
+                    raise DatabaseBusy(
+                        f"{self} is in use by {holder}, for more than {timeout:g} s "
+                        "(INCIDENT_LOCK_TIMEOUT): wait for it to end, then try again"
+                    )
+                if not waited:
+                    logger.info("waiting up to %g s for %s, in use by %s", timeout, self, holder)
+                waited = True
+                time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
+            held = f"process {os.getpid()} on {socket.gethostname()} ({purpose}, since "
+            _run(session, f"UPDATE {HOLDER} SET used_at = now(), holder = %s", held)
+            try:
+                with guard_commits(lambda: self._assure(session)):
+                    yield
+            finally:
+                # The session's end frees it, whatever state the session is in.
+                with suppress(Exception):
+                    _run(session, f"UPDATE {HOLDER} SET used_at = now(), holder = NULL")
+
+    def find_last_use(self) -> float | None:
+        """Return when the lock was last taken or given back, as for the file; None while held."""
+        with self._reach() as session:
+            if _ask(session, f"SELECT count(*) FROM ({HELD}) AS held")[0]:
+                return None
+            if not _ask(session, f"SELECT to_regclass('{HOLDER}') IS NOT NULL")[0]:
+                return 0.0
+            # By the server's clock alone, which may not be this machine's.
+            ago = _ask(session, f"SELECT extract(epoch FROM now() - max(used_at)) FROM {HOLDER}")[0]
+        return 0.0 if ago is None else time.time() - float(ago)
+
+    @contextmanager
+    def open(
+        self, timeout: float, purpose: str, read_only: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the lake and close it, locked unless it is for reading."""
+        if read_only:
+            with self.explain_failures(), self._opened(timeout, True) as connection:
+                yield connection
+            return
+        with (
+            self.lock(timeout, purpose),
+            self.explain_failures(),
+            self._opened(timeout, False) as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def _opened(self, timeout: float, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self.connect(timeout, read_only)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def connect(
+        self,
+        timeout: float,
+        read_only: bool = False,
+        config: Mapping[str, Any] | None = None,
+        options: str = "",
+    ) -> duckdb.DuckDBPyConnection:
+        """Open the lake, as the database that a connection's names are of; make it where none is.
+
+        `options` are of the connection to PostgreSQL. Raises DatabaseError.
+        """
+        stored = self._read_data_path()
+        if stored is None and read_only:
+            raise DatabaseError(f"there is no lake yet at {CATALOG}: sync first, which makes it")
+        if stored is not None and _end(stored) != self.place:
+            raise DatabaseError(
+                f"the lake at {CATALOG} keeps its data in {stored}, but {DATA} leads to "
+                f"{self.place}: set it to where the data is, or give this lake a PostgreSQL "
+                "database of its own"
+            )
+        settings = self._find_extensions() | {
+            "temp_directory": str(self.path.absolute()) + ".tmp",
+            **(config or {}),
+        }
+        try:
+            if stored is None:
+                self._make(settings)
+            address = f"ducklake:{self.catalog}{' ' + options if options else ''}"
+            return duckdb.connect(address, read_only, settings)
+        except duckdb.Error as error:
+            raise self._explain(error) from None
+
+    def exists(self) -> bool:
+        """Whether there is a lake at that address. Raises DatabaseError if it cannot be reached."""
+        return self._read_data_path() is not None
+
+    def read_stamp(self) -> object:
+        """Return nothing: a lake has no published copy, so nobody has to know of others' writes."""
+        return None
+
+    @contextmanager
+    def explain_failures(self) -> Iterator[None]:
+        """Turn a lost server and a full disk, wherever they show in the block, into words."""
+        try:
+            yield
+        except DatabaseError:
+            raise
+        except Exception as error:
+            reason = find_storage_failure(error) or _find_lake_failure(error)
+            if reason is None:
+                raise
+            raise DatabaseError(
+                f"{self} or its data ({DATA}) failed: {reason}. See to the server or make room, "
+                "then run again; what the lake held before is kept"
+            ) from None
+
+    @property
+    def place(self) -> str:
+        """Where the data is, as the catalog says it."""
+        return _end(
+            self.data if "://" in self.data else str(Path(self.data).expanduser().absolute())
+        )
+
+    def _make(self, config: Mapping[str, Any]) -> None:
+        if "://" not in self.place:
+            try:
+                make_private_folder(Path(self.place))
+            except OSError as error:
+                raise DatabaseError(
+                    f"{self.place} ({DATA}) cannot be made: {read_first_line(error)}. Give a "
+                    "folder that can be written"
+                ) from None
+        catalog, place = (text.replace("'", "''") for text in (self.catalog, self.place))
+        with duckdb.connect(":memory:", config=dict(config)) as connection:
+            for name in EXTENSIONS[:2]:
+                connection.execute(f"LOAD {name}")
+            # Rows that are kept in the catalog make a table of PostgreSQL each, which readers lock.
+            connection.execute(
+                f"ATTACH 'ducklake:{catalog}' AS lake "
+                f"(DATA_PATH '{place}', DATA_INLINING_ROW_LIMIT 0)"
+            )
+            connection.execute("CALL lake.set_option('data_inlining_row_limit', 0)")
+
+    def _find_extensions(self) -> dict[str, str]:
+        """Return the configuration by which DuckDB finds its extensions in their packages.
+
+        DuckDB looks for them by version and platform. Where no package fits, it looks where it
+        always does, and may download them.
+        """
+        with duckdb.connect() as connection:
+            ((platform,),) = connection.execute("PRAGMA platform").fetchall()
+        version = f"v{duckdb.__version__}"
+        found = {}
+        for name in EXTENSIONS:
+            package = find_spec(f"duckdb_extension_{name}")
+            if package and package.origin:
+                file = Path(package.origin).parent / "extensions" / version
+                found[name] = file / f"{name}.duckdb_extension"
+        if not all(name in found and found[name].exists() for name in EXTENSIONS[:2]):
+            return {}
+        folder = self.path.absolute().with_name(f"{self.path.name}.extensions")
+        try:
+            make_private_folder(folder / version / platform)
+            for name, file in found.items():
+                link = folder / version / platform / f"{name}.duckdb_extension"
+                if not link.is_symlink() or link.readlink() != file:
+                    fresh = link.with_name(f"{name}.{os.getpid()}")
+                    fresh.symlink_to(file)
+                    fresh.replace(link)
+        except OSError as error:
+            raise DatabaseError(
+                f"{folder} (INCIDENT_DUCKDB_PATH) cannot be made: {read_first_line(error)}. Give a "
+                "path that can be written"
+            ) from None
+        return {"extension_directory": str(folder), "autoinstall_known_extensions": "false"}
+
+    def _explain(self, error: Exception) -> DatabaseError:
+        text = str(error)
+        if "xtension" in text:
+            return DatabaseError(
+                f"DuckDB {duckdb.__version__} has no extensions for a lake ({CATALOG}): {INSTALL}. "
+                f"{read_first_line(error)}"
+            )
+        return DatabaseError(
+            f"{self} cannot be used: {read_first_line(error)}. See that {CATALOG} leads to a "
+            "database of PostgreSQL that this user may write"
+        )
+
+    @contextmanager
+    def _reach(self) -> Iterator[Any]:
+        """Give a session with the catalog's server, each statement a transaction of its own."""
+        try:
+            import psycopg2  # late, since only a lake needs it
+        except ImportError:
+            raise DatabaseError(f"{CATALOG} is set, but psycopg2 is missing: {INSTALL}") from None
+        try:
+            session = psycopg2.connect(
+                self.catalog.removeprefix("postgres:"),
+                connect_timeout=CONNECT_TIMEOUT,
+                application_name="incident_assets",
+                **KEEPALIVE,
+            )
+            session.autocommit = True
+        except psycopg2.Error as error:
+            raise DatabaseError(
+                f"{self} cannot be reached: {read_first_line(error)}. See that the server runs and "
+                f"that {CATALOG} and PGPASSWORD or ~/.pgpass are right, then try again"
+            ) from None
+        try:
+            yield session
+        except psycopg2.Error as error:
+            raise DatabaseError(
+                f"{self} failed: {read_first_line(error)}. See to the server, then run again"
+            ) from None
+        finally:
+            session.close()
+
+    def _read_data_path(self) -> str | None:
+        with self._reach() as session:
+            if not _ask(session, "SELECT to_regclass('ducklake_metadata') IS NOT NULL")[0]:
+                return None
+            row = _ask(session, "SELECT max(value) FROM ducklake_metadata WHERE key = 'data_path'")
+            return row[0]
+
+    def _make_holder(self, session: Any) -> None:
+        if not _ask(session, f"SELECT to_regclass('{HOLDER}') IS NOT NULL")[0]:
+            with suppress(Exception):  # two at once: the other one has made it
+                _run(
+                    session,
+                    f"CREATE TABLE IF NOT EXISTS {HOLDER} (used_at timestamptz, holder text)",
+                )
+        _run(
+            session,
+            f"INSERT INTO {HOLDER} SELECT NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM {HOLDER})",
+        )
+        for name in ("idle", "interval", "count"):
+            value = KEEPALIVE[f"keepalives_{name}"]
+            _run(session, f"SET tcp_keepalives_{name} = {value}")
+
+    def _assure(self, session: Any) -> None:
+        with suppress(Exception):
+            if _ask(session, f"SELECT count(*) FROM ({HELD} AND pid = pg_backend_pid()) AS h")[0]:
+                return
+        raise DatabaseError(
+            f"the lock of {self} was lost, since the server was restarted or the connection cut: "
+            "nothing more was committed, run again"
+        )
+
+
+def _find_lake_failure(error: BaseException | None) -> str | None:
+    """Return what an error says of a server that has gone, or of a commit that came second."""
+    while error is not None:
+        text = str(error)
+        if isinstance(error, duckdb.Error) and re.search(
+            "Postgres|Failed to commit DuckLake|server closed|connection .*(lost|clos)", text
+        ):
+            return read_first_line(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _end(place: str) -> str:
+    return place.rstrip("/") + "/"
+
+
+def _run(session: Any, sql: str, *values: object) -> None:
+    with session.cursor() as cursor:
+        cursor.execute(sql, values or None)
+
+
+def _ask(session: Any, sql: str) -> tuple[Any, ...]:
+    with session.cursor() as cursor:
+        cursor.execute(sql)
+        return tuple(cursor.fetchone())
+
+
+def _find_holder(session: Any) -> str:
+    # The server's clock says since when, as for its last use.
+    since = "to_char(used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
+    found = _ask(session, f"SELECT max(holder || {since} || ' UTC)') FROM {HOLDER}")
+    return found[0] or "another process"

@@ -1,0 +1,1 @@
+"""Tests of the lake, on a PostgreSQL cluster of their own."""
