@@ -43,8 +43,8 @@ def built_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def find_blocks(language: str) -> Iterator[str]:
-    for page in PAGES:
+def find_blocks(language: str, but: str = "") -> Iterator[str]:
+    for page in (page for page in PAGES if page.name != but):
         yield from re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
@@ -56,7 +56,8 @@ def find_explained() -> Iterator[str]:
             yield " ".join(found.split())
 
 
-@pytest.mark.parametrize("query", find_blocks("sql"))
+# Those of a lake need one.
+@pytest.mark.parametrize("query", find_blocks("sql", but="lake.md"))
 def test_a_query_of_the_docs_finds_something(query: str, built_database: Path) -> None:
     with duckdb.connect(str(built_database), read_only=True) as connection:
         assert connection.execute(query).fetchall()

@@ -149,6 +149,8 @@ def _choose_schema(connection: duckdb.DuckDBPyConnection, full_refresh: bool) ->
     try:
         yield REFRESH_SCHEMA
     finally:
+        with suppress(duckdb.Error):  # none is open
+            connection.rollback()
         with transact(connection):
             _drop_refresh(connection)
 

@@ -62,6 +62,10 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "warehouse/columns.py": ("sync/test_versions.py", "sync/test_sync.py", "sync/test_apart.py"),
     "warehouse/comments.py": ("warehouse/test_comments.py",),
     "warehouse/destination.py": ("sync/test_sync.py", "sync/test_changes.py"),
+    "warehouse/commits.py": ("sync/test_apart.py", "sync/test_changes.py"),
+    "warehouse/lake.py": ("lake/test_lake.py", "lake/test_lock.py", "test_settings.py"),
+    "warehouse/place.py": ("sync/test_sync.py", "test_commands.py"),
+    "warehouse/upkeep.py": ("lake/test_lake.py", "lake/test_lock.py"),
     "warehouse/file.py": (
         "warehouse/test_storage.py",
         "warehouse/test_private.py",
