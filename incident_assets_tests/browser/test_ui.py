@@ -44,9 +44,9 @@ def test_materialize_all_loads_everything(loaded_ui: Ui) -> None:
     for name in NAMES:
         query = f"SELECT count(*) AS n FROM incident_api.{name}"
         assert read_rows(query, str(copy))[0]["n"] == len(ui.api.rows(name)), name
-    ui.open("/asset-groups", 1200, 480)
+    ui.open("/asset-groups", 1600, 480)
     ui.press_at("//*[text()='Hide navigation']")
-    ui.open("/asset-groups", 1200, 480)
+    ui.open("/asset-groups", 1600, 480)
     ui.see("reference\n9", "live\n4", "analytics\n23", "operations\n1", "outputs\n2")
     ui.see_no_more("fetching statuses")
     ui.take_picture("graph")
