@@ -27,6 +27,7 @@ def test_the_page_says_who_hung_who_was_silent_and_what_is_wrong() -> None:
     ]
 
 
+@pytest.mark.long  # real syncs, four of them
 @pytest.mark.parametrize(
     ("name", "fault", "verdict", "wrong"),
     [

@@ -18,6 +18,7 @@ from incident_assets.sync.run import run_sync
 from incident_assets_tests.conftest import read_rows, run_command
 from incident_assets_tests.sync.test_changes import assert_same_as_upstream
 
+QUICK = ("403", "drift")  # the others wait for seconds
 SOME = ["incidents", "follow_ups", "users", "severities"]
 Break = Callable[..., None]
 
@@ -57,7 +58,13 @@ def wait_until_healed(api: DemoApi) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", sorted(TROUBLES.keys() - {KILL}))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.long)
+        for kind in sorted(TROUBLES.keys() - {KILL})
+    ],
+)
 def test_trouble_is_seen_and_heals(
     kind: str, api: DemoApi, loaded: Settings, break_by: Break, said: list[str]
 ) -> None:
