@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 IDLE = "there was nothing to ask for: no incident has changed or is active"
 LOAD_WORKERS = 4  # more would only hold more in memory at once
-LAST_MEMORY = "80%"  # of the machine's, for DuckDB where its usual share was not enough
+LIFT_LIMIT = "RESET memory_limit"  # of DuckDB, where its usual share was not enough
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Sync:
                     self._blame(error)
             # One at a time from now on: what takes all the memory may break another's load.
             workers = 1
-            self.connection.execute(f"SET memory_limit = '{LAST_MEMORY}'")
+            self.connection.execute(LIFT_LIMIT)
             self.pipeline.abort_packages()
         self.landings.clear()
         return []

@@ -57,7 +57,7 @@ def test_a_resource_that_cannot_be_loaded_costs_the_others_no_materialisation(
     api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "MEMORY", "64MB")
-    monkeypatch.setattr(stages, "LAST_MEMORY", "64MB")
+    monkeypatch.setattr(stages, "LIFT_LIMIT", "SET memory_limit = '64MB'")
     too_long = {"name": "x" * 20_000_000}
     api.change("incidents", api.rows("incidents")[0]["id"], severity=too_long)
     result = execute()

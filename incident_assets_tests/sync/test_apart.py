@@ -174,7 +174,7 @@ def break_first_load(api: DemoApi, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def break_load(break_first_load: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have an incident that is too long for all the memory that there is."""
-    monkeypatch.setattr(stages, "LAST_MEMORY", "64MB")
+    monkeypatch.setattr(stages, "LIFT_LIMIT", "SET memory_limit = '64MB'")
 
 
 @pytest.fixture
