@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -154,7 +155,7 @@ class Settings:
         for setting in fields(self):
             if isinstance(setting.default, float):
                 _check_number(getattr(self, setting.name), setting.metadata)
-        if self.time_zone not in available_timezones() - {"localtime"}:
+        if self.time_zone not in _list_time_zones():
             raise SettingError(
                 f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
                 "such as Europe/Berlin or America/New_York"
@@ -296,6 +297,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def read_shown() -> Settings:
     """Return the settings that definitions are made from; the others are as by default."""
     return read_settings({name: os.environ.get(name, "") for name in SHOWN})
+
+
+@cache
+def _list_time_zones() -> set[str]:
+    # Looked up in a thousand files; settings are read at every step.
+    return available_timezones() - {"localtime"}
 
 
 def _check_number(value: float, about: Mapping[str, Any]) -> None:

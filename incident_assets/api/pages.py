@@ -127,9 +127,9 @@ class PageReader:
 
     def _learn_rows(self) -> None:
         """Have rows be decoded with the fields that are known now."""
-        self._row = build_row_type(self._endpoint, self._extra)
-        self._page_decoder = self._build_decoder(self._row)
-        self._rows_decoder = msgspec.json.Decoder(list[self._row])  # type: ignore[name-defined]
+        row: Any = build_row_type(self._endpoint, self._extra)
+        self._page_decoder = self._build_decoder(row)
+        self._rows_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row])
 
     def _build_decoder(self, item: Any) -> "msgspec.json.Decoder[Any]":
         page = msgspec.defstruct(
