@@ -9,9 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import duckdb
 
 from incident_assets.api.adapter import Traffic
 from incident_assets.api.endpoints import CATEGORY_FILTER, Endpoint, Way
@@ -75,20 +72,14 @@ class Listing:
     `seconds` is the time from the first request until it `ended`.
     `announced` is the total that the API gave, where it gives one. `missing` are the paths that are
     not there, with what they answered; `gone` are incidents that are not. `is_whole` once all that
-    was asked for has come. `columns` are those that the table has so far.
+    was asked for has come. Its rows are in `spool`.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        folder: Path,
-        connection: duckdb.DuckDBPyConnection,
-        columns: Iterable[str] = (),
-    ):
+    def __init__(self, endpoint: Endpoint, spool: Spool):
         self.endpoint = endpoint
         self.name = endpoint.name
         self.way = endpoint.newest
-        self.spool = Spool(endpoint, folder, connection, columns)
+        self.spool = spool
         self.traffic = Traffic(endpoint.name)
         self.since: str | None = None
         self.incidents: Sequence[str] | None = None

@@ -43,6 +43,7 @@ from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import read_schema
 from incident_assets.warehouse.place import find_warehouse
 from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
+from incident_assets.warehouse.spool import Spool
 from incident_assets.warehouse.versions import prepare_versions
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def open_sync(
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
         columns = read_schema(connection, RAW_SCHEMA)
         stored = {x.name: columns.get(x.name, {}) for x in wanted}
-        listings = {x.name: Listing(x, folder, spooling, stored[x.name]) for x in wanted}
+        listings = {x.name: Listing(x, Spool(x, folder, spooling, stored[x.name])) for x in wanted}
         pin_columns(connection, RAW_SCHEMA, wanted, stored)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
@@ -126,7 +127,8 @@ def _find_statuses(
     """Return the listing of statuses that incidents need; its requests count as theirs."""
     if INCIDENTS not in listings or STATUSES in listings:
         return listings.get(STATUSES) if INCIDENTS in listings else None
-    statuses = Listing(find_endpoint(STATUSES), folder, connection)
+    endpoint = find_endpoint(STATUSES)
+    statuses = Listing(endpoint, Spool(endpoint, folder, connection))
     statuses.traffic = listings[INCIDENTS].traffic
     return statuses
 

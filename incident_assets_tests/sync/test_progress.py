@@ -25,6 +25,7 @@ from incident_assets.sync import progress
 from incident_assets.sync.listing import Listing
 from incident_assets.sync.progress import describe_progress
 from incident_assets.sync.run import run_sync
+from incident_assets.warehouse.spool import Spool
 from incident_assets_tests.conftest import NAMES
 
 LINE = re.compile(r"incidents: [\d,]+ pages, [\d,]+( of [\d,]+)? rows, [\d,]+ requests")
@@ -78,7 +79,8 @@ def test_the_lines_are_in_the_log_of_the_run(api: DemoApi) -> None:
 
 
 def test_a_wait_for_the_rate_limit_is_part_of_it(settings: Settings, tmp_path: Path) -> None:
-    listing = Listing(find_endpoint("users"), tmp_path, duckdb.connect())
+    users = find_endpoint("users")
+    listing = Listing(users, Spool(users, tmp_path, duckdb.connect()))
     assert describe_progress(listing) == "0 pages, 0 rows, 0 requests"
     listing.traffic.waiting_until = float("inf")
     assert describe_progress(listing).endswith("waiting inf s for the rate limit")
@@ -94,7 +96,8 @@ def test_a_text_of_the_api_in_brackets_is_shown_as_it_is(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    listing = Listing(find_endpoint("users"), tmp_path, duckdb.connect())
+    users = find_endpoint("users")
+    listing = Listing(users, Spool(users, tmp_path, duckdb.connect()))
     with progress.show_bars([listing]):
         listing.failure = Failure(text, "Wait")
         listing.ended = 1.0
