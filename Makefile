@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # One worker more than cores, since many tests wait for a moment.
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
-.PHONY: help demo demo-ui chaos ui check test test-faults test-all test-browser mutants bench scoreboard
+.PHONY: help demo demo-ui chaos ui check test test-slow test-faults test-all test-browser mutants bench scoreboard
 .PHONY: lint lock clean
 
 help:  ## Show this list
@@ -52,6 +52,9 @@ check: $(VENV)/.ready  ## Say whether your account, key and database are ready
 
 test: $(VENV)/.ready  ## Run the tests
 	@$(PYTEST) $(TESTS)
+
+test-slow: $(VENV)/.ready  ## Run those that start whole processes, or take long otherwise; CI does
+	@$(PYTEST) -m slow $(TESTS)
 
 test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs/reliability.md
 	@$(PYTEST) -m 'fault and not long'

@@ -54,6 +54,7 @@ def test_a_move_changes_the_file_of_a_thread(
     assert count_moves([Step(int(step[0]), step[1], "f") for step in steps]) == counts
 
 
+@pytest.mark.slow
 def test_a_page_and_a_403_are_followed_to_the_sync_log() -> None:
     """Every event that a stretch lies between is still seen, and each moves between files."""
     result = run_command("benchmarks.moves", environment={"PYTHONPATH": str(ROOT)})

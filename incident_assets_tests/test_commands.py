@@ -38,6 +38,7 @@ def run_on_a_terminal(*command: str, environment: Mapping[str, str]) -> tuple[in
     return process.returncode, written.decode()
 
 
+@pytest.mark.slow
 def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> None:
     dead = {"INCIDENT_API_BASE_URL": "https://dead.invalid"}
     Path(".env").write_text(

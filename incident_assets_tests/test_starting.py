@@ -176,6 +176,7 @@ def build_package(folder: Path) -> Path:
     return folder / "installed"
 
 
+@pytest.mark.slow
 def test_one_name_everywhere_and_nobody_is_told(
     checkout: Path, api: DemoApi, listener: Listener, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ All of it is computed from the table, `_deleted_at` and the sync log. Marking an
 the warehouse's; telling people is the check `volume`'s.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +21,8 @@ LARGEST_SHARE = 0.5  # of what was live in the window, beyond which a listing is
 NOTED_SHARE = 0.2  # of it, beyond which `volume` warns
 SMALL_TABLE = 10  # live rows, of which a second listing can take most away
 AN_HOUR = timedelta(hours=1)  # after which a listing that says the same is believed
+
+Windows = Mapping[str, tuple[datetime, int]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def count_recent(connection: duckdb.DuckDBPyConnection, name: str, at: datetime)
 
     What a full refresh has dropped counts, by the sync log.
     """
-    since, dropped = _read_window(connection, name, at)
+    since, dropped = read_windows(connection, at).get(name, (at - WINDOW, 0))
     live, marked = connection.execute(
         "SELECT count(*) FILTER (_deleted_at IS NULL), count(*) FILTER (_deleted_at > ?) "
         f"FROM {RAW_SCHEMA}.{name}",
@@ -74,17 +76,20 @@ def judge_loss(
     connection: duckdb.DuckDBPyConnection,
     listing: Listing,
     at: datetime,
+    windows: Windows,
     accepted: bool = False,
     lost_roles: Collection[str] = (),
 ) -> Verdict:
     """Return what a whole listing may take away from its table, which is there.
 
-    `accepted` where somebody said that it may; `lost_roles` are those that the key once had.
+    `windows` are those of `read_windows`; `accepted` where somebody said that it may; `lost_roles`
+    are those that the key once had.
     """
     if not listing.full:
         return Verdict()
     name = listing.name
-    live, missing, fingerprint, marked, dropped = _count_missing(connection, listing, at)
+    since, dropped = windows.get(name, (at - WINDOW, 0))
+    live, missing, fingerprint, marked = _count_missing(connection, listing, since)
     seen = Verdict(missing=missing, missing_hash=fingerprint, marked=marked)
     if accepted:
         return replace(seen, takes_away=True, is_accepted=missing > 0)
@@ -97,7 +102,7 @@ def judge_loss(
         )
     shortfall = max(0, (listing.announced or 0) - listing.rows)
     came = f"the API announced {listing.announced} rows and {listing.rows} came"
-    if shortfall > _read_usual_shortfall(connection, name, at):
+    if shortfall and shortfall > _read_usual_shortfall(connection, name, at):
         remark = (
             f"{came}; {missing} of the table's were not listed, and none is marked before a full "
             "listing an hour later says the same"
@@ -130,30 +135,30 @@ def _describe_hold(listing: Listing, live: int, recent: Recent, is_small: bool) 
     )
 
 
-def _read_window(
-    connection: duckdb.DuckDBPyConnection, name: str, at: datetime
-) -> tuple[datetime, int]:
-    """Return since when losses count, and the rows that refreshes have dropped since.
+def read_windows(connection: duckdb.DuckDBPyConnection, at: datetime) -> Windows:
+    """Return since when losses count, and the rows that refreshes have dropped since, by resource.
 
-    What was gone when a loss was accepted has been accepted with it.
+    What was gone when a loss was accepted has been accepted with it. A resource that no recent row
+    of the log names is left out: of it, all that time counts.
     """
-    since, dropped = connection.execute(
+    rows = connection.execute(
         f"""WITH recent AS (
-            FROM {LOG_TABLE} SELECT started_at, dropped, accepted
-            WHERE resource = ? AND started_at > ?
-        ), accepted AS (SELECT max(started_at) AS at FROM recent WHERE accepted)
-        SELECT any_value(accepted.at), sum(dropped) FROM accepted
-        LEFT JOIN recent ON accepted.at IS NULL OR recent.started_at > accepted.at""",
-        [name, at - WINDOW],
-    ).fetchone() or (None, None)
-    return since or at - WINDOW, int(dropped or 0)
+            FROM {LOG_TABLE} SELECT resource, started_at, dropped, accepted WHERE started_at > ?
+        ), accepted AS (
+            SELECT resource, max(started_at) AS at FROM recent WHERE accepted GROUP BY resource
+        )
+        SELECT resource, any_value(accepted.at),
+            sum(dropped) FILTER (accepted.at IS NULL OR started_at > accepted.at)
+        FROM recent LEFT JOIN accepted USING (resource) GROUP BY resource""",
+        [at - WINDOW],
+    ).fetchall()
+    return {name: (since or at - WINDOW, int(dropped or 0)) for name, since, dropped in rows}
 
 
 def _count_missing(
-    connection: duckdb.DuckDBPyConnection, listing: Listing, at: datetime
-) -> tuple[int, int, int | None, int, int]:
-    """Return live rows, those not listed, a hash of these, those gone lately, those dropped."""
-    since, dropped = _read_window(connection, listing.name, at)
+    connection: duckdb.DuckDBPyConnection, listing: Listing, since: datetime
+) -> tuple[int, int, int | None, int]:
+    """Return live rows, those not listed, a hash of these, and those that went since a moment."""
     row = connection.execute(
         f"""SELECT count(*) FILTER (is_live), count(*) FILTER (is_live AND NOT is_listed),
             bit_xor(hash(id)) FILTER (is_live AND NOT is_listed),
@@ -166,7 +171,8 @@ def _count_missing(
         [since],
     ).fetchone()
     assert row is not None  # an aggregate has one row
-    return (*row, dropped)
+    live, missing, fingerprint, marked = row
+    return live, missing, fingerprint, marked
 
 
 def _read_usual_shortfall(connection: duckdb.DuckDBPyConnection, name: str, at: datetime) -> int:

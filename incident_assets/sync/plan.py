@@ -19,7 +19,7 @@ from incident_assets.api.categories import STATUS_CATEGORIES
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.loss import Verdict, judge_loss
+from incident_assets.sync.loss import Verdict, Windows, judge_loss, read_windows
 from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import has_table
@@ -168,11 +168,12 @@ class Plan:
         landings = []
         known = {name: dict(values) for name, values in self._known.items()}
         self.state = {UPDATES: {}} | known
+        windows = read_windows(self.connection, self._started)
         for listing in self.listings.values():
             landing, self.verdicts[listing.name] = Landing(listing.endpoint), Verdict()
             if listing.is_whole:
                 with listing.blamed():
-                    self.verdicts[listing.name] = self._judge(listing)
+                    self.verdicts[listing.name] = self._judge(listing, windows)
                     landing = self._compare(listing)
                     if self._moves_on(listing) and listing.way.changes is not None:
                         self._move_watermark(listing)
@@ -196,13 +197,14 @@ class Plan:
                 state |= {"pending": pending or [], "complete": pending is not None}
         return landings
 
-    def _judge(self, listing: Listing) -> Verdict:
+    def _judge(self, listing: Listing, windows: Windows) -> Verdict:
         if listing.name not in self._tables:
             return Verdict(is_short=listing.rows < (listing.announced or 0))
         verdict = judge_loss(
             self.connection,
             listing,
             self._started,
+            windows,
             listing.name in self._accepted,
             self._lost_roles,
         )

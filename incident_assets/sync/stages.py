@@ -4,7 +4,7 @@ What each does is in the module of its name; how a sync is set up, and cleaned u
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,7 +140,7 @@ class Sync:
             self._conclude(x, load_id, dropped.get(x.name, 0), sure[name_table(x.name)] is not None)
             for x in listings
         ]
-        self._note_versions(outcomes)
+        self._note_versions(outcomes, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
         self._describe_tables()
         commit(self.connection)
@@ -149,11 +149,11 @@ class Sync:
             self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
 
-    def _note_versions(self, outcomes: Iterable[Outcome]) -> None:
+    def _note_versions(self, outcomes: Iterable[Outcome], sure: Mapping[str, str | None]) -> None:
         """Give each table a new version that was changed, or of which nobody knows."""
-        by_table = {name_table(outcome.resource): outcome for outcome in outcomes}
-        for table, version in read_versions(self.connection, by_table).items():
-            outcome = by_table[table]
+        for outcome in outcomes:
+            table = name_table(outcome.resource)
+            version = sure[table]
             if version is None or outcome.changed or outcome.deleted:
                 version = note_version(self.connection, table)
             self.versions[outcome.resource] = version

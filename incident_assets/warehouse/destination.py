@@ -13,15 +13,26 @@ import duckdb
 from dlt.common.configuration import configspec
 
 # dlt exports its destinations, but not what they are configured by and made of.
-from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
+from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration, DuckDbCredentials
 from dlt.destinations.impl.duckdb.duck import DuckDbClient, DuckDbCopyJob
 
 from incident_assets.warehouse.file import quote_path
 
 
 @configspec(init=False)
+class OpenCredentials(DuckDbCredentials):
+    """A connection that is open, in the place of credentials."""
+
+    @staticmethod
+    def _external_conn_database(conn: duckdb.DuckDBPyConnection) -> str:
+        return ":external:"  # dlt would ask the database each time, and nothing of ours reads it
+
+
+@configspec(init=False)
 class OpenConfiguration(DuckDbClientConfiguration):
     """The configuration of an open database, whose path is in messages of ours anyway."""
+
+    credentials: OpenCredentials = None  # type: ignore[assignment]  # as dlt declares its own
 
     __hash__ = object.__hash__  # so that what depends on it can be remembered
 

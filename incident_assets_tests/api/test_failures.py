@@ -203,6 +203,7 @@ def test_an_address_that_always_fails_takes_four_requests(api: DemoApi, sync: Sy
     assert api.count("custom_fields") == 4 and api.count() == clean + 3
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "one 403, every 7th response 429, every 11th 500, and a body cut short, in one run",
     "twelve assets materialise; the run ends as failed with the missing permission",

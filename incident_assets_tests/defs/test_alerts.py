@@ -109,6 +109,7 @@ def test_the_sensor_is_there_where_its_setting_is_and_on(monkeypatch: pytest.Mon
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
+@pytest.mark.slow
 def test_stale_tables_are_one_message_and_their_recovery_another(
     loaded: Settings, receiver: Receiver, tick: Ticks, run_job: Callable[[str], bool]
 ) -> None:

@@ -28,6 +28,7 @@ NEEDED = ("incident_statuses", "incident_timestamps", "severities", "users")  # 
 Execute = Callable[..., dg.ExecuteInProcessResult]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "two runs overlap, by schedule and by hand",
     "the second waits for the file lock of the first",
@@ -66,6 +67,7 @@ def test_two_runs_at_once_both_succeed(
     assert len(set(order)) == 2 and order == sorted(order, key=order.index)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "another run's resource fails at the same time, or a clock had jumped ahead",
     "each run is judged by its own rows of the log alone",

@@ -74,6 +74,7 @@ def read_checks(result: dg.ExecuteInProcessResult, name: str) -> dict[str, bool]
     return {x.check_name: x.passed for x in found if x.asset_key == raw_key(name)}
 
 
+@pytest.mark.slow
 def test_rows_from_outside_go_through_the_job_of_their_group(
     lists: DemoApi, execute: Execute, teams: Endpoint
 ) -> None:

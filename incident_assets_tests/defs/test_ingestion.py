@@ -165,6 +165,7 @@ def test_the_key_is_in_no_event(
         assert KEY not in entry.to_json()
 
 
+@pytest.mark.slow
 def test_job_execute_is_a_plain_command(api: DemoApi) -> None:
     result = run_command(
         "dagster", "job", "execute", "-m", "incident_assets.definitions", "-j", "sync_all"

@@ -121,6 +121,7 @@ def test_the_copy_is_replaced_for_own_tables_and_once_an_hour(
     assert run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order", [("sync_reference", "sync_live"), ("sync_live", "sync_reference")]
 )

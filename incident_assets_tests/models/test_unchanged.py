@@ -226,7 +226,7 @@ def play_and_compare(steps: list[tuple[str, int]], folder: Path) -> None:
 )
 @given(steps=STEPS)
 @hypothesis_settings(
-    max_examples=3,  # the long form below plays 100
+    max_examples=2,  # the long form below plays 100
     deadline=None,
     phases=[Phase.generate],  # shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

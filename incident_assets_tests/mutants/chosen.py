@@ -170,8 +170,8 @@ CHOSEN = (
     Chosen(
         "what refreshes have dropped is forgotten",
         "sync/loss.py",
-        "return since or at - WINDOW, int(dropped or 0)",
-        "return since or at - WINDOW, 0",
+        "(since or at - WINDOW, int(dropped or 0))",
+        "(since or at - WINDOW, 0)",
         "sync/test_loss.py::test_what_refreshes_dropped_counts_for_seven_days",
     ),
     Chosen(
@@ -184,8 +184,8 @@ CHOSEN = (
     Chosen(
         "replaced rows count as gone",
         "sync/loss.py",
-        "SELECT started_at, dropped, accepted",
-        "SELECT started_at, changed AS dropped, accepted",
+        "SELECT resource, started_at, dropped, accepted",
+        "SELECT resource, started_at, changed AS dropped, accepted",
         "checks/test_per_resource.py::test_rows_that_were_only_changed_or_came_are_no_drop",
     ),
     Chosen(

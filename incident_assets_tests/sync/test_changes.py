@@ -645,7 +645,7 @@ def compare(api: DemoApi, path: Any, marked: bool) -> None:
 
 @given(steps=STEPS, pages=st.sampled_from([0, 12]))
 @hypothesis_settings(
-    max_examples=6,  # the long form below plays 200
+    max_examples=4,  # the long form below plays 200
     deadline=None,
     phases=[Phase.generate],  # shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -99,6 +99,7 @@ def test_a_command_that_waits_for_the_lock_ends(
     assert_nothing_is_held(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_run_that_waits_for_the_api_ends_and_is_not_tried_again(
     wait: str, api: DemoApi, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

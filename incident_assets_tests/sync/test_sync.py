@@ -186,23 +186,24 @@ def test_a_base_url_with_any_prefix_works(
     "every row, and files that a pattern of that name would find",
 )
 @pytest.mark.parametrize(
-    "name", ["o'brien", "all*", "[a]", "{a,b}", "a b", 'a"b', "ab:c", "~me", "größe", "#1"]
+    ("folder", "name"),
+    [("o'brien", "a b"), ("all*", "all*"), ("[a]", "{a,b}"), ("~me", 'a"b'), ("größe", "ab:c#1")],
 )
 def test_a_path_may_hold_any_character(
-    name: str, api: DemoApi, monkeypatch: pytest.MonkeyPatch
+    folder: str, name: str, api: DemoApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for found in ("allall", "a"):  # by a pattern of that name
         Path(f"{found}/{found}.duckdb.work").mkdir(parents=True)
         Path(f"{found}/{found}.duckdb.work/users.0.parquet").write_text("of another database")
-    monkeypatch.setenv("INCIDENT_DUCKDB_PATH", f"{name}/{name}.duckdb")
-    monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", f"{name}/copy of {name}.duckdb")
+    monkeypatch.setenv("INCIDENT_DUCKDB_PATH", f"{folder}/{name}.duckdb")
+    monkeypatch.setenv("INCIDENT_PUBLISHED_PATH", f"{folder}/copy of {name}.duckdb")
     for _ in range(2):  # into new tables, then beside them
         outcomes = run_sync(read_settings(), ["incidents", "users"])
         assert not any(outcome.failure for outcome in outcomes)
         publish(read_settings())
         api.change("incidents", api.rows("incidents")[0]["id"], name="Renamed")
-    copy = str(Path(f"{name}/copy of {name}.duckdb").absolute())
-    for path in (str(Path(f"{name}/{name}.duckdb").absolute()), copy):
+    copy = str(Path(f"{folder}/copy of {name}.duckdb").absolute())
+    for path in (str(Path(f"{folder}/{name}.duckdb").absolute()), copy):
         rows = read_rows("SELECT count(*) AS n FROM incident_api.incidents", path)
         assert rows == [{"n": len(api.rows("incidents"))}]
 

@@ -77,8 +77,9 @@ def test_all_thirteen_load_in_every_year(
     assert {name: f.description for name, f in findings.items() if not f.passed} == {}
 
 
+@pytest.mark.slow
 def test_a_database_goes_through_the_years(api: DemoApi, settings: Settings) -> None:
-    for number, year in enumerate[Calendar](["before", "now", "2027", "before", "now"]):
+    for number, year in enumerate[Calendar](["before", "now", "2027", "before"]):
         api.turn_to(year)
         for changes in (True, False):
             for name in ("actions", "follow_ups", "incidents", "catalog_types"):

@@ -100,6 +100,7 @@ def fill_disk(folder: Path, room: int) -> Iterator[None]:
         ballast.unlink()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_loading_leaves_the_old_data_whole(
     small_disk: Path, api: DemoApi, sync: Sync
 ) -> None:
