@@ -71,6 +71,7 @@ def run_tests(tests: Sequence[str], copy: Path) -> str | None:
     limit = (f"faulthandler_timeout={LONGEST_TEST}", "faulthandler_exit_on_timeout=true")
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "pytest", "-x", "--no-header", "-rfE"]
+        + ["-m", "not long and not browser"]
         + [part for setting in limit for part in ("-o", setting)]
         + ["-p", "no:cacheprovider", "-p", "no:warnings", "--show-capture=no", "--tb=no"]
         + [f"--basetemp={copy}.tmp"]
