@@ -25,6 +25,7 @@ from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.versions import (
     note_version,
     prepare_versions,
+    read_looks,
     read_versions,
     sign,
 )
@@ -68,10 +69,11 @@ def build_model(
     connection.execute("SET TimeZone = 'UTC'")  # for times without a zone
     sql = _narrow(connection, model.sql)
     version = _find_version(connection, model, sql, relations)
-    if version is not None and read_versions(connection, [table])[table] == version:
+    looks = read_looks(connection, [table])
+    if version is not None and read_versions(connection, [table], looks)[table] == version:
         found = f"unchanged since {_name_key(model)} was unique"
         finding = Finding(True, found, "error", {"broken keys": 0}, is_repeated=True)
-        return Built(_count(connection, table), version, finding, is_unchanged=True)
+        return Built(looks[table].rows, version, finding, is_unchanged=True)
     connection.begin()
     prepare_versions(connection)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {MODEL_SCHEMA}")

@@ -30,15 +30,17 @@ class Verdict:
     """What a listing may do to its table.
 
     `takes_away`: rows that it does not have are gone. `held` says why it is held, with the numbers
-    and the way on; `remark` what `volume` warns of where it is not. `missing` live rows were not
-    listed, whose ids make up `missing_hash`, and `marked` are gone since lately. `is_accepted`
-    where somebody, or a second listing, has said that the loss is right, `is_short` where fewer
-    rows came than were announced and nothing is known of the others.
+    and the way on; `remark` what `volume` warns of where it is not. The table has `stored` rows,
+    marked ones too, if somebody has counted them; `missing` live ones were not listed, whose ids
+    make up `missing_hash`, and `marked` are gone since lately. `is_accepted` where somebody, or a
+    second listing, has said that the loss is right, `is_short` where fewer rows came than were
+    announced and nothing is known of the others.
     """
 
     takes_away: bool = False
     held: Failure | None = None
     remark: str = ""
+    stored: int | None = None
     missing: int = 0
     missing_hash: int | None = None
     marked: int = 0
@@ -89,8 +91,8 @@ def judge_loss(
         return Verdict()
     name = listing.name
     since, dropped = windows.get(name, (at - WINDOW, 0))
-    live, missing, fingerprint, marked = _count_missing(connection, listing, since)
-    seen = Verdict(missing=missing, missing_hash=fingerprint, marked=marked)
+    stored, live, missing, fingerprint, marked = _count_missing(connection, listing, since)
+    seen = Verdict(stored=stored, missing=missing, missing_hash=fingerprint, marked=marked)
     if accepted:
         return replace(seen, takes_away=True, is_accepted=missing > 0)
     if lost_roles and missing:
@@ -157,10 +159,10 @@ def read_windows(connection: duckdb.DuckDBPyConnection, at: datetime) -> Windows
 
 def _count_missing(
     connection: duckdb.DuckDBPyConnection, listing: Listing, since: datetime
-) -> tuple[int, int, int | None, int]:
-    """Return live rows, those not listed, a hash of these, and those that went since a moment."""
+) -> tuple[int, int, int, int | None, int]:
+    """Return all rows, live ones, those not listed, a hash of these, those gone since a moment."""
     row = connection.execute(
-        f"""SELECT count(*) FILTER (is_live), count(*) FILTER (is_live AND NOT is_listed),
+        f"""SELECT count(*), count(*) FILTER (is_live), count(*) FILTER (is_live AND NOT is_listed),
             bit_xor(hash(id)) FILTER (is_live AND NOT is_listed),
             count(*) FILTER (_deleted_at > ? AND NOT is_listed)
         FROM (
@@ -171,8 +173,8 @@ def _count_missing(
         [since],
     ).fetchone()
     assert row is not None  # an aggregate has one row
-    live, missing, fingerprint, marked = row
-    return live, missing, fingerprint, marked
+    stored, live, missing, fingerprint, marked = row
+    return stored, live, missing, fingerprint, marked
 
 
 def _read_usual_shortfall(connection: duckdb.DuckDBPyConnection, name: str, at: datetime) -> int:

@@ -223,7 +223,7 @@ class Plan:
         return listing.is_whole and not self.verdicts[listing.name].held
 
     def _compare(self, listing: Listing) -> Landing:
-        ways = listing.endpoint.ways
+        ways, stored = listing.endpoint.ways, self.verdicts[listing.name].stored
         file, is_new = write_changed(
             self.connection,
             f"{self.schema}.{listing.name}",
@@ -232,6 +232,7 @@ class Plan:
             uncompared=[x for way in ways[: ways.index(listing.way) + 1] for x in way.lacks],
             keep=listing.way.lacks,
             kept_in=f"{RAW_SCHEMA}.{listing.name}",
+            is_empty=None if self.refreshes or stored is None else stored == 0,
         )
         return Landing(listing.endpoint, file, is_new)
 

@@ -90,6 +90,7 @@ def open_sync(
         account = find_account(connection, settings, identity)
         remember_account(connection, settings, identity)
         _drop_refresh(connection)
+        columns = read_schema(connection, RAW_SCHEMA)
     with (
         bound_memory(),
         _bound_database(connection),
@@ -99,7 +100,6 @@ def open_sync(
         _choose_schema(connection, full_refresh) as schema,
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
-        columns = read_schema(connection, RAW_SCHEMA)
         stored = {x.name: columns.get(x.name, {}) for x in wanted}
         listings = {x.name: Listing(x, Spool(x, folder, spooling, stored[x.name])) for x in wanted}
         pin_columns(connection, RAW_SCHEMA, wanted, stored)

@@ -13,7 +13,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.endpoints import ENDPOINTS, Endpoint
 from incident_assets.api.failures import clean_text, describe_surprise
 from incident_assets.settings import Settings
 from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
@@ -42,10 +42,15 @@ from incident_assets.warehouse.merging import (
 )
 from incident_assets.warehouse.schemas import ACCOUNT_TABLE, RAW_SCHEMA, VERSION_TABLE
 from incident_assets.warehouse.versions import (
+    COMMENTS,
     VERSION_TEXTS,
+    Look,
     doubt_versions,
+    note_comments,
     note_version,
+    read_looks,
     read_versions,
+    sign,
 )
 
 logger = logging.getLogger(__name__)
@@ -135,17 +140,18 @@ class Sync:
             kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
         load_id = self._find_load_id()
-        sure = read_versions(self.connection, [name_table(x.name) for x in listings])
+        tables = [name_table(x.name) for x in listings]
+        looks = read_looks(self.connection, tables)
+        sure = read_versions(self.connection, [*tables, COMMENTS], looks)
         outcomes = [
-            self._conclude(x, load_id, dropped.get(x.name, 0), sure[name_table(x.name)] is not None)
-            for x in listings
+            self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks) for x in listings
         ]
         self._note_versions(outcomes, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
-        self._describe_tables()
+        self._describe_tables(sure[COMMENTS])
         commit(self.connection)
-        write_newest_rows(self.connection, self.settings.database)
-        if not self.settings.lake_catalog:  # which has its upkeep for that
+        if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
+            write_newest_rows(self.connection, self.settings.database)
             self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
 
@@ -158,11 +164,16 @@ class Sync:
                 version = note_version(self.connection, table)
             self.versions[outcome.resource] = version
 
-    def _describe_tables(self) -> None:
+    def _describe_tables(self, said: str | None) -> None:
+        """Write comments where they are others than what is `said`, or a table was written."""
         ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
-        listings = self.plan.listings.values()
-        raw = {name_table(x.name): describe_endpoint(x.endpoint) for x in listings}
-        write_comments(self.connection, ours | raw)
+        texts = ours | {name_table(x.name): describe_endpoint(x) for x in ENDPOINTS}
+        version = sign(texts)
+        written = [x.endpoint for x in self.landings if x.is_new or x.rows]
+        if written or version != said:
+            raw = {name_table(x.name): describe_endpoint(x) for x in written}
+            write_comments(self.connection, texts | raw)
+            note_comments(self.connection, version)
 
     def _compact(self, endpoints: Sequence[Endpoint]) -> None:
         self.connection.begin()
@@ -175,20 +186,24 @@ class Sync:
             commit(self.connection)
 
     def _conclude(
-        self, listing: Listing, load_id: str, deleted: int, is_untouched: bool
+        self,
+        listing: Listing,
+        load_id: str,
+        deleted: int,
+        sure: Mapping[str, str | None],
+        looks: Mapping[str, Look],
     ) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
         if listing.is_whole:
             # Untouched by this load, and by one that was never concluded.
-            if self.plan.refreshes or not is_untouched:
+            if self.plan.refreshes or sure[table] is None:
                 changed = stamp_load(self.connection, table, load_id)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 deleted += mark_deleted(self.connection, table, listing.spool, self.started)
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)
-        counted = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         notice = "; ".join(f"{x}: {clean_text(text)}" for x, text in listing.traffic.notice.items())
         return Outcome(
             resource=listing.name,
@@ -196,7 +211,7 @@ class Sync:
             rows=listing.rows if listing.is_whole else 0,
             changed=changed,
             deleted=deleted,
-            table_rows=(counted or (0,))[0],
+            table_rows=looks[table].rows,
             requests=listing.traffic.requests,
             seconds=round(listing.seconds, 3),
             load_id=load_id if listing.is_whole else None,

@@ -28,17 +28,21 @@ def write_changed(
     uncompared: Sequence[str] = (),
     keep: Sequence[str] = (),
     kept_in: str = "",
+    is_empty: bool | None = None,
 ) -> tuple[SpooledFile, bool]:
     """Return a file with the rows of a listing that its table does not hold, and whether it is new.
 
     New is a table that is not there or has no rows. A row is compared by a 64-bit hash over all of
     its columns but the `uncompared`; one that is marked as deleted is different. Values of the
-    columns `keep` come from the table `kept_in`.
+    columns `keep` come from the table `kept_in`. `is_empty` says whether the table has no rows,
+    where that is known.
     """
     known = read_columns(connection, kept_in) if keep else {}
     kept = ", ".join(f"{_cell(name, known, 'kept.')} AS {name}" for name in keep if name in known)
     theirs = read_columns(connection, table)
-    stored = connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() if theirs else None
+    if theirs and is_empty is None:
+        is_empty = connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+    stored = bool(theirs) and not is_empty
     if not stored and not kept and len(spool.files) == 1:
         return spool.files[0], True
     rows = f"SELECT * FROM {spool.sql}"
@@ -79,7 +83,8 @@ def read_schema(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str,
     """Return what `read_columns` does for each table of a schema, at once."""
     rows = connection.execute(
         "SELECT table_name, column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = ? ORDER BY ALL",
+        "WHERE database_name = current_database() AND schema_name = ? "
+        "ORDER BY table_name, column_index",
         [schema],
     ).fetchall()
     tables: dict[str, dict[str, str]] = {}

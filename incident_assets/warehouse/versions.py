@@ -6,14 +6,15 @@ table looks otherwise than noted, since another program wrote it; whoever asks t
 change. What depends on which tables is decided by those who build on them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
+from typing import NamedTuple
 from uuid import uuid4
 
 import duckdb
 
 from incident_assets.warehouse.comments import Description
-from incident_assets.warehouse.merging import read_columns
+from incident_assets.warehouse.merging import read_schema
 from incident_assets.warehouse.schemas import LOG_SCHEMA, VERSION_TABLE
 
 VERSION_TEXTS = Description(
@@ -25,6 +26,15 @@ VERSION_TEXTS = Description(
     },
 )
 OTHERS = "others"  # in place of a table: all that steps write which are not ours
+COMMENTS = "comments"  # in place of a table: what is said of all of them
+NO_TABLE = OTHERS  # the look of these two
+
+
+class Look(NamedTuple):
+    """What can be seen of a table at a glance: how many rows it has, and a text for all of it."""
+
+    rows: int
+    text: str
 
 
 def prepare_versions(connection: duckdb.DuckDBPyConnection) -> None:
@@ -35,10 +45,25 @@ def prepare_versions(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def read_looks(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> dict[str, Look]:
+    """Return the looks of these tables (`schema.table`) that are there."""
+    columns = {
+        f"{schema}.{name}": types
+        for schema in {x.partition(".")[0] for x in tables if "." in x}
+        for name, types in read_schema(connection, schema).items()
+    }
+    return {x: _look_at(connection, x, columns[x]) for x in tables if x in columns}
+
+
 def read_versions(
-    connection: duckdb.DuckDBPyConnection, tables: Iterable[str]
+    connection: duckdb.DuckDBPyConnection,
+    tables: Collection[str],
+    looks: Mapping[str, Look] | None = None,
 ) -> dict[str, str | None]:
-    """Return the versions of these tables (`schema.table`), None for one that is unsure."""
+    """Return the versions of these tables (`schema.table`), None for one that is unsure.
+
+    `looks` are theirs as they are now, where somebody has read them already.
+    """
     try:
         noted = {
             name: (version, look)
@@ -46,11 +71,13 @@ def read_versions(
         }
     except duckdb.CatalogException:  # a database of the program before
         noted = {}
+    if looks is None:
+        looks = read_looks(connection, [x for x in tables if noted.get(x, (None, None))[1]])
     versions: dict[str, str | None] = {}
     for table in tables:
         version, look = noted.get(table, (None, None))
-        is_sure = look is not None and (look == OTHERS or look == _look_at(connection, table))
-        versions[table] = version if is_sure else None
+        now = looks[table].text if table in looks else NO_TABLE
+        versions[table] = version if look == now else None
     return versions
 
 
@@ -62,14 +89,20 @@ def note_version(
     Part of the caller's transaction.
     """
     version = version or uuid4().hex
-    _write(connection, table, version, _look_at(connection, table))
+    look = read_looks(connection, [table]).get(table)
+    _write(connection, table, version, look and look.text)
     return version
 
 
 def note_others(connection: duckdb.DuckDBPyConnection) -> None:
     """Note that a step that is not ours has written something, whatever it was."""
     prepare_versions(connection)
-    _write(connection, OTHERS, uuid4().hex, OTHERS)
+    _write(connection, OTHERS, uuid4().hex, NO_TABLE)
+
+
+def note_comments(connection: duckdb.DuckDBPyConnection, version: str) -> None:
+    """Note which comments the tables have. Part of the caller's transaction."""
+    _write(connection, COMMENTS, version, NO_TABLE)
 
 
 def doubt_versions(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
@@ -104,16 +137,12 @@ def sign(*parts: object) -> str:
     return sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _look_at(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
-    """Return what can be seen of a table at a glance; None where it is not there."""
-    columns = read_columns(connection, table)
-    if not columns:
-        return None
+def _look_at(connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> Look:
     seen = ["count(*)"]
     seen += ["count(_deleted_at)"] * ("_deleted_at" in columns)
     seen += ["max(_dlt_load_id)"] * ("_dlt_load_id" in columns)
-    row = connection.execute(f"SELECT {', '.join(seen)} FROM {table}").fetchone()
-    return f"{row} {sign(columns)}"
+    row = connection.execute(f"SELECT {', '.join(seen)} FROM {table}").fetchone() or (0,)
+    return Look(row[0], f"{row} {sign(columns)}")
 
 
 def _write(

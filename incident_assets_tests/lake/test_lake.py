@@ -17,7 +17,7 @@ from incident_assets_tests.conftest import NAMES, run_command
 from incident_assets_tests.killing import read_database, read_tables
 from incident_assets_tests.lake.conftest import Cluster
 
-MOST_STATEMENTS = 600  # of ours, beside those of dlt's run
+MOST_STATEMENTS = 300  # of ours, beside those of dlt's run
 
 
 def read_lake(lake: Lake, schema: str = "%") -> dict[str, list[tuple[Any, ...]]]:

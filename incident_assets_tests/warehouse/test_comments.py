@@ -13,6 +13,8 @@ from incident_assets.settings import Settings
 from incident_assets.sync.log import LOG_TEXTS, Outcome
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.comments import UNKNOWN, describe_endpoint, write_comments
+from incident_assets.warehouse.schemas import VERSION_TABLE
+from incident_assets.warehouse.versions import COMMENTS
 from incident_assets_tests.conftest import NAMES, publish, read_rows
 from incident_assets_tests.modelling import build_all
 
@@ -52,10 +54,19 @@ def test_only_what_is_missing_is_written(loaded: Settings) -> None:
     texts = {f"incident_api.{name}": describe_endpoint(find_endpoint(name)) for name in NAMES}
     with duckdb.connect(str(loaded.database), read_only=True) as connection:
         write_comments(connection, texts)  # or it would be refused
+
+
+def test_what_another_version_of_the_program_said_is_said_anew_once(loaded: Settings) -> None:
+    say = "COMMENT ON COLUMN incident_api.users.name IS 'other words'"
     with duckdb.connect(str(loaded.database)) as connection:
-        connection.execute("COMMENT ON COLUMN incident_api.users.name IS 'mine'")
-    run_sync(loaded, ["users"])
+        connection.execute(say)
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version = 'x' WHERE name = '{COMMENTS}'")
+    run_sync(loaded, ["severities"])
     assert read_comments(str(loaded.database))["users", "name"] == "Full name"
+    with duckdb.connect(str(loaded.database)) as connection:
+        connection.execute(say)
+    run_sync(loaded, ["users"])
+    assert read_comments(str(loaded.database))["users", "name"] == "other words"
 
 
 def test_a_table_that_is_refreshed_keeps_its_comments(loaded: Settings) -> None:
