@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.account import AccountMismatch
 from incident_assets.sync.run import run_sync
-from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
+from incident_assets.warehouse import moving
+from incident_assets.warehouse.file import DatabaseBusy, DatabaseError, find_last_use
 from incident_assets.warehouse.moving import export_account, import_account
 from incident_assets_tests.conftest import NAMES, hold_database, run_command
 from incident_assets_tests.moved import ask_for_changes, count_changes, kill_move, read_all
@@ -118,8 +120,19 @@ def test_without_an_account_there_is_nothing_to_export(loaded: Settings, target:
     assert not FOLDER.exists()
 
 
-def test_a_database_in_use_is_waited_for_as_by_a_sync(loaded: Settings, target: Settings) -> None:
+def test_a_database_in_use_is_waited_for_as_by_a_sync(
+    loaded: Settings, target: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_locked = []
+
+    def write(*args: Any) -> Any:
+        is_locked.append(find_last_use(loaded.database) is None)
+        return original(*args)
+
+    original = moving._write_table
+    monkeypatch.setattr(moving, "_write_table", write)
     export_account(loaded, FOLDER)
+    assert is_locked and all(is_locked)
     with hold_database(loaded.database), pytest.raises(DatabaseBusy, match="nightly sync"):
         export_account(replace(loaded, lock_timeout=0), Path("again"))
     assert not Path("again").exists()
