@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,8 @@ def command() -> None:
     incident-assets check    says whether your own account is ready
     incident-assets sync     loads it
     incident-assets explain  shows the rows behind a figure
+    incident-assets export   writes it into a folder: a backup, or on its way to a lake
+    incident-assets import   fills an empty database or lake from such a folder
 
     Settings are environment variables. A file .env in the working directory may hold them, and
     beats the shell's. Two are needed, INCIDENT_API_BASE_URL and INCIDENT_API_KEY; the database is
@@ -153,6 +155,45 @@ def check(accept_account: bool) -> int:
     ]
     click.echo(format_table(("", "subject", "finding"), rows))
     return 0 if all(x.ready for x in found) else 1
+
+
+@command.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export_(folder: Path) -> int:
+    """Write the account that the database or lake holds into FOLDER, as Parquet files.
+
+    FOLDER must be missing or empty, and is there as a whole or not at all. Models are left out:
+    they are built from the rest.
+    """
+    from incident_assets.warehouse.moving import export_account
+
+    return _move(export_account, folder)
+
+
+@command.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+def import_(folder: Path) -> int:
+    """Fill the database or lake that the settings name, and that is empty, from an export.
+
+    The next sync goes on where the exported one ended; models are built by the next run in Dagster
+    that wants them.
+    """
+    from incident_assets.warehouse.moving import import_account
+
+    return _move(import_account, folder)
+
+
+def _move(move: Callable[[Settings, Path], Any], folder: Path) -> int:
+    from incident_assets.warehouse.file import DatabaseError
+
+    try:
+        moved = move(_read_settings(), folder)
+    except (SettingError, DatabaseError) as error:
+        return _refuse(error)
+    account = moved.account["dashboard_url"] or moved.account["host"]
+    rows = sum(table.rows for table in moved.tables)
+    click.echo(f"{folder}: {len(moved.tables)} tables with {rows:,} rows of {account}")
+    return 0
 
 
 class _Explain(click.Command):

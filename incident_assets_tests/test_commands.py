@@ -115,7 +115,8 @@ def test_the_source_syncs_alone_and_reads_env_files(api: DemoApi) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["sync"], ["check"], ["demo"], ["demo", "serve"], ["demo", "ui"]]
+    "arguments",
+    [[], *([x] for x in ("sync", "check", "export", "demo")), ["demo", "serve"], ["demo", "ui"]],
 )
 def test_help_names_what_there_is_and_waits_for_no_library(arguments: list[str]) -> None:
     code = (

@@ -56,6 +56,11 @@ def find_explained() -> Iterator[str]:
             yield " ".join(found.split())
 
 
+def name_command(example: str) -> str:
+    """Return an example that calls the command of this environment."""
+    return example.replace("incident-assets ", f"{sys.executable} -W ignore -m incident_assets ")
+
+
 # Those of a lake need one.
 @pytest.mark.parametrize("query", find_blocks("sql", but="lake.md"))
 def test_a_query_of_the_docs_finds_something(query: str, built_database: Path) -> None:
@@ -87,6 +92,12 @@ def test_a_database_is_moved_to_the_format_of_the_docs(loaded: Settings) -> None
     assert not any(outcome.failure for outcome in run_sync(loaded, NAMES))
     comment = "SELECT comment FROM duckdb_tables() WHERE table_name = 'dim_user'"
     assert read_rows(comment)[0]["comment"] == read_models()["dim_user"].texts.table
+
+
+def test_a_backup_is_made_and_restored_as_in_the_docs(loaded: Settings) -> None:
+    (example,) = (block for block in find_blocks("sh") if "export backups" in block)
+    subprocess.run(["sh", "-ec", name_command(example)], check=True)
+    assert read_database("data/restored.duckdb") == read_database()
 
 
 def test_there_are_ten_questions() -> None:

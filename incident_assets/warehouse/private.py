@@ -6,6 +6,7 @@ Nothing of DuckDB here; which files there are is decided by the settings.
 import os
 import shutil
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -116,6 +117,28 @@ def replace_file(target: Path, write: Callable[[Path], object], mode: int = 0o60
     with suppress(OSError):  # some file systems cannot; the rename itself has happened
         _sync_to_disk(target.parent)
     return target.stat().st_size
+
+
+@contextmanager
+def fill_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which then takes the place of none, or of an empty one, at once.
+
+    It is for its owner alone. Raises OSError; then nothing is left of it.
+    """
+    target = Path(os.path.realpath(target))
+    make_private_folder(target.parent)
+    # Of a name of its own, since two may fill one at once.
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield fresh
+        for file in fresh.iterdir():
+            _sync_to_disk(file)
+        fresh.replace(target)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    with suppress(OSError):
+        _sync_to_disk(target.parent)
 
 
 def keep_file(source: Path, target: Path) -> None:

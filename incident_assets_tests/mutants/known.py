@@ -79,8 +79,14 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         "defs/test_unchanged.py",
     ),
     "warehouse/interrupts.py": ("sync/test_apart.py", "sync/test_interrupts.py"),
+    "warehouse/manifest.py": ("warehouse/test_moving.py",),
     "warehouse/merging.py": ("sync/test_sync.py", "sync/test_loss.py", "sync/test_changes.py"),
-    "warehouse/private.py": ("warehouse/test_private.py", "warehouse/test_publishing.py"),
+    "warehouse/moving.py": ("warehouse/test_moving.py", "lake/test_moving.py"),
+    "warehouse/private.py": (
+        "warehouse/test_private.py",
+        "warehouse/test_publishing.py",
+        "warehouse/test_moving.py",
+    ),
     "warehouse/publishing.py": ("warehouse/test_publishing.py", "defs/test_unchanged.py"),
     "warehouse/spool.py": (
         "sync/test_sync.py",

@@ -143,13 +143,14 @@ def test_a_limit_on_file_sizes_leaves_the_old_data_whole(api: DemoApi, sync: Syn
     sync()
     before = read_raw()
     grow(api)
-    with _limit_files(6_000_000):
+    with limit_files(6_000_000):
         expect_failure("")
     assert read_raw() == before
 
 
 @contextmanager
-def _limit_files(size: int) -> Iterator[None]:
+def limit_files(size: int) -> Iterator[None]:
+    """Let no file of this process be longer during the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
