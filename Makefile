@@ -88,7 +88,7 @@ lock: $(VENV)/.ready  ## Refresh the lock files
 	@echo 'duckdb<2' | $(COMPILE) $(OURS) --extra pandas --constraints - -o locks/duckdb-1.5.txt
 	@$(COMPILE) $(OURS) --extra embedded-elt -o locks/embedded-elt.txt
 	@$(COMPILE) $(OURS) --extra lake --extra deploy -o locks/lake.txt
-	@$(COMPILE) pyproject.toml --extra lake --extra deploy -o locks/deploy.txt
+	@echo 'setuptools>=77' | $(COMPILE) pyproject.toml --extra lake --extra deploy - -o locks/deploy.txt
 	@printf 'airbyte-cdk\nsinger-sdk\n' | $(COMPILE) - -o locks/scoreboard.txt
 
 clean:  ## Remove environments and data of the demo; your own data stays
