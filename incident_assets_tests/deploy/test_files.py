@@ -4,6 +4,7 @@ That they are taken by what reads them is checked by linters where the environme
 extra `dev`), so in CI. What the processes do is in `test_topology`.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from incident_assets_tests.pages import ROOT
 COMPOSE = read(FOLDER / "compose.yaml")
 VALUES = read(FOLDER / "values.yaml")
 DOCKERFILE = (FOLDER / "Dockerfile").read_text()
+(CODE,) = re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)
 IMAGE = "${IMAGE:-incident-assets:latest}"
 OURS = {name: x for name, x in COMPOSE["services"].items() if x["image"] == IMAGE}
 SECRET = re.compile(r"KEY|PASSWORD|SECRET|TOKEN|WEBHOOK")
@@ -86,6 +88,15 @@ def test_the_image_is_built_from_the_lock_and_runs_as_nobody() -> None:
     assert "USER 10001:10001" in final and "HEALTHCHECK" in final
     sources = re.findall(r"^COPY (?!--from)(?:(.*) )?\S+$", final, re.MULTILINE)
     assert [ROOT / name for x in sources for name in x.split() if not (ROOT / name).exists()] == []
+
+
+def test_the_location_has_its_name_everywhere() -> None:
+    (location,) = read(FOLDER / "workspace.yaml")["load_from"]
+    (server,) = VALUES["dagsterWebserver"]["workspace"]["servers"]
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    assert location["grpc_server"]["location_name"] == server["name"] == "incident_assets"
+    assert (server["host"], server["port"]) == (deployment["name"], deployment["port"])
+    assert deployment["dagsterApiGrpcArgs"] == json.loads(CODE)[-4:]
 
 
 def test_the_chart_has_what_the_other_servers_have() -> None:
