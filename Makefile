@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n $(shell echo $$(($$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1))) --dist worksteal
 
 .PHONY: help demo demo-ui chaos ui check test test-slow test-faults test-all test-browser mutants bench scoreboard
-.PHONY: lint lock clean
+.PHONY: test-server image lint lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,12 +60,19 @@ test-faults: $(VENV)/.ready  ## Run what goes wrong, and print the table of docs
 	@$(PYTEST) -m 'fault and not long'
 
 test-all: $(VENV)/.ready  ## Run the tests with their long forms, such as 40 kills, then the mutants
-	@$(PYTEST) -m 'not browser'
+	@$(PYTEST) -m 'not browser and not server'
 	@$(MAKE) --no-print-directory mutants
 
 # In one process, since all of them look at one Dagster.
 test-browser: $(VENV)/.ready  ## Look at the UI in chromium; BROWSER=--pictures: take those of docs/
 	@$(BIN)/python -m pytest -m browser incident_assets_tests/browser $(BROWSER)
+
+# In one process too; with VENV=.venv-lake LOCK=locks/lake.txt, and PostgreSQL (Debian: postgresql).
+test-server: $(VENV)/.ready  ## Start a server as deploy/ does, kill its parts, look at what comes of it
+	@$(BIN)/python -m pytest -m server incident_assets_tests/deploy
+
+image:  ## Build a server's image on a base of Debian's packages, and try it; as root
+	@deploy/image.sh
 
 mutants: $(VENV)/.ready  ## Put 60 small bugs into copies of the code; the tests have to notice
 	@$(BIN)/python -m incident_assets_tests.mutants $(MUTANTS)
@@ -87,7 +94,8 @@ lock: $(VENV)/.ready  ## Refresh the lock files
 	@$(COMPILE) $(OURS) -o locks/main.txt
 	@echo 'duckdb<2' | $(COMPILE) $(OURS) --extra pandas --constraints - -o locks/duckdb-1.5.txt
 	@$(COMPILE) $(OURS) --extra embedded-elt -o locks/embedded-elt.txt
-	@$(COMPILE) $(OURS) --extra lake -o locks/lake.txt
+	@$(COMPILE) $(OURS) --extra lake --extra deploy -o locks/lake.txt
+	@echo 'setuptools>=77' | $(COMPILE) pyproject.toml --extra lake --extra deploy - -o locks/deploy.txt
 	@printf 'airbyte-cdk\nsinger-sdk\n' | $(COMPILE) - -o locks/scoreboard.txt
 
 clean:  ## Remove environments and data of the demo; your own data stays

@@ -3,22 +3,16 @@
 What the commands do is in `test_commands`; here is what several of them have in common.
 """
 
-import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,8 +20,8 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.demo.ui import _find_free_port
 from incident_assets.folder import FILES
 from incident_assets_tests.pages import ROOT
+from incident_assets_tests.processes import BIN, ask, start, wait_for
 
-BIN = Path(sys.executable).parent
 NAME = "incident_assets"
 SCHEDULE = "sync_reference_schedule"
 REPOSITORY = {"repositoryLocationName": NAME, "repositoryName": "__repository__"}
@@ -73,23 +67,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@contextmanager
-def start(command: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command of the shell, both outputs in one, until the block ends."""
-    process = subprocess.Popen(
-        ["sh", "-c", command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def read_recipe(target: str) -> str:
     """Return what `make` runs for a target, with what it exports; a test may not set up .venv."""
     makefile = (ROOT / "Makefile").read_text()
@@ -112,24 +89,6 @@ def read_commands() -> list[str]:
     """Return the README's blocks of shell commands that run Dagster, but no UI."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     return [x for x in blocks if ".venv/bin/d" in x]
-
-
-def ask(url: str, query: str, **variables: Any) -> Any:
-    """Return the only field of the answer to a GraphQL query."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        (value,) = json.load(answer)["data"].values()
-    return value
-
-
-def wait_for(url: str) -> None:
-    while True:
-        try:
-            ask(url, "{ version }")
-            return
-        except OSError:
-            time.sleep(0.2)
 
 
 def name_locations(url: str) -> list[str]:

@@ -18,6 +18,9 @@ from incident_assets.warehouse.file import DatabaseError
 WRITER = "incident_assets/writer"  # tag of runs: dagster.yaml lets one that is `queued` run
 QUEUED = {WRITER: "queued"}
 LOST = {WRITER: "lost"}
+# A run that Dagster itself starts again is a whole one: from the step that failed on, it would not
+# have asked the API for anything, and says so by failing.
+WHOLE = {"dagster/retry_strategy": "ALL_STEPS"}
 NEVER_WRITE = ("check_freshness", "prune_history")  # jobs
 ASSETS_PAGE = "__ASSET_JOB"  # the job of runs from there; Dagster names it nowhere in public
 GRACE = 120.0  # seconds
@@ -46,7 +49,7 @@ class QueuedWriters(dg.QueuedRunCoordinator):
         """Mark a run and put it into the queue; one that is a lost one's copy is no longer lost."""
         run = context.dagster_run
         if WRITER in run.tags or (run.job_name.startswith(ASSETS_PAGE) and writes_database(run)):
-            self._instance.add_run_tags(run.run_id, QUEUED)
+            self._instance.add_run_tags(run.run_id, QUEUED | WHOLE)
         return super().submit_run(context)
 
 

@@ -28,7 +28,7 @@ from dagster._utils.schedules import cron_string_iterator
 
 from incident_assets.build import build_definitions
 from incident_assets.defs.schedules import CRONS, LAKE_ONLY
-from incident_assets.defs.writers import ASSETS_PAGE, QUEUED, WRITER
+from incident_assets.defs.writers import ASSETS_PAGE, QUEUED, WHOLE, WRITER
 from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import lock_database
 from incident_assets_tests.conftest import hold_database
@@ -232,6 +232,15 @@ def test_the_queue_lets_one_writer_start_and_freshness_always(
     assert find_started(instance) == {again, checks, fresh}
     start(instance, "sync_live", STARTED)
     assert find_started(instance) == {checks, fresh}
+
+
+def test_a_writer_that_dagster_starts_again_is_a_whole_run(instance: dg.DagsterInstance) -> None:
+    job = start(instance, "sync_live", dg.DagsterRunStatus.NOT_STARTED)
+    page = start(instance, ASSETS_PAGE, dg.DagsterRunStatus.NOT_STARTED, asset_selection={USERS})
+    for run_id in (job, page):
+        submit(instance, run_id)
+        run = instance.get_run_by_id(run_id)
+        assert run and run.tags.items() >= WHOLE.items()
 
 
 def submit(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -1,20 +1,9 @@
-"""A PostgreSQL cluster for the session, from Debian's binaries, and a lake in it for each test.
-
-Skipped where there is none, or where the lake's packages are missing; in CI that is a failure.
-"""
+"""A PostgreSQL cluster for the session, and a lake in it for each test."""
 
 import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,81 +12,14 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
 from incident_assets.warehouse.lake import Lake
 from incident_assets.warehouse.place import find_warehouse
-
-PACKAGES = ("psycopg2", "duckdb_extension_ducklake", "duckdb_extension_postgres_scanner")
-OPTIONS = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 -c log_statement=all"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster: its port, and the file in which it logs each statement."""
-
-    port: int
-    log: Path
-
-    def address(self, database: str) -> str:
-        """Return what psycopg2 and DuckDB take for one of its databases."""
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
-
-    def count_statements(self) -> int:
-        """Return how many statements the cluster was sent so far."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return sum("LOG:  statement" in line or "LOG:  execute" in line for line in lines)
-
-    def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run a statement in a session of its own and return its rows."""
-        import psycopg2
-
-        session = psycopg2.connect(self.address(database))
-        session.autocommit = True
-        try:
-            with session.cursor() as cursor:
-                cursor.execute(sql)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            session.close()
+from incident_assets_tests.cluster import Cluster, start_cluster
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A cluster on loopback, stopped when the session ends."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    missing = [name for name in PACKAGES if not find_spec(name)]
-    missing += [] if binaries else ["PostgreSQL's binaries"]
-    if missing:
-        if os.environ.get("CI") and find_spec("duckdb_extension_ducklake"):
-            pytest.fail(f"missing: {', '.join(missing)}")
-        pytest.skip(f"missing: {', '.join(missing)}")
-    # Not below pytest's folder, which only its owner may enter.
-    folder = Path(tempfile.mkdtemp(prefix="incident_assets_pg_"))
-    # It refuses to run as root.
-    owner: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam("postgres")
-        owner = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = folder / "log"
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [binaries[-1] / program, "-D", folder / "data", *arguments],
-            check=True,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            **owner,
-        )
-
-    run("initdb", "-A", "trust", "-U", "postgres", "--no-sync")
-    options = f"-p {port} -k {folder} {OPTIONS}"
-    run("pg_ctl", "-w", "-l", str(log), "-o", options, "start")
-    try:
-        yield Cluster(port, log)
-    finally:
-        run("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    with start_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

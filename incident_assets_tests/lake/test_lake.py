@@ -13,9 +13,9 @@ from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.lake import Lake
+from incident_assets_tests.cluster import Cluster
 from incident_assets_tests.conftest import NAMES, run_command
 from incident_assets_tests.killing import read_database, read_tables
-from incident_assets_tests.lake.conftest import Cluster
 
 MOST_STATEMENTS = 300  # of ours, beside those of dlt's run
 

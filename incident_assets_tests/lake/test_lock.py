@@ -22,9 +22,9 @@ from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.lake import Lake
 from incident_assets.warehouse.upkeep import keep_lake
+from incident_assets_tests.cluster import Cluster
 from incident_assets_tests.conftest import NAMES
 from incident_assets_tests.killing import POINTS, read_database, start_run
-from incident_assets_tests.lake.conftest import Cluster
 from incident_assets_tests.lake.test_lake import change, read_lake
 
 FEW = ("merge", "after the merges", "before the log")

@@ -1,0 +1,1 @@
+"""Tests of `deploy/`: its files, and a server of real processes."""
