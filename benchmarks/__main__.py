@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measuring import FOLDER, Run, continue_from, measure, prepare_place
-from benchmarks.report import describe_machine, read_runs, render
+from benchmarks.report import describe_machine, read_lake_section, read_runs, render
 from benchmarks.serving import serve
 from benchmarks.ways import LATENCIES, ONCE, ROUNDS, SITUATIONS, SIZES, WAYS, Way, list_runs
 
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = render(machine, runs)
     print(document)
     if given.write:
-        DOCUMENT.write_text(document)
+        before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
+        DOCUMENT.write_text(document + "\n" * bool(lake := read_lake_section(before)) + lake)
     return 1 if any(run.error for run in runs) else 0
 
 

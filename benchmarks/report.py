@@ -18,6 +18,8 @@ from benchmarks.ways import HISTORY_RUNS, LATENCIES, SITUATIONS, SIZES, WAYS, fi
 
 Machine = Mapping[str, str]
 
+LAKE_TITLE = "## A lake beside a file"  # the last section, which `benchmarks.lake` writes
+
 PACKAGES = ("dagster", "dagster-dlt", "dlt", "duckdb", "pyarrow", "orjson")
 MEGABYTE = 10**6
 INTRODUCTION = """\
@@ -52,6 +54,12 @@ def read_runs(path: Path) -> tuple[Machine, list[Run]]:
     """Return the machine and the runs of a results file, also of one that was interrupted."""
     machine, *runs = [json.loads(line) for line in path.read_text().splitlines()]
     return machine, [Run(**run) for run in runs]
+
+
+def read_lake_section(document: str) -> str:
+    """Return that section of a document, nothing where it has none."""
+    start = document.find(f"\n{LAKE_TITLE}\n")
+    return document[start + 1 :] if start >= 0 else ""
 
 
 def render(machine: Machine, runs: Sequence[Run]) -> str:
