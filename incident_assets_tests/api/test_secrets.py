@@ -206,6 +206,7 @@ def test_a_proxy_is_used_and_never_sees_the_key(
     assert not any(KEY in headers for headers in proxy.seen_headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

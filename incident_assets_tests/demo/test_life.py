@@ -97,6 +97,7 @@ def test_the_clock_is_fast_until_it_has_come_to_the_present() -> None:
     assert clock() == datetime.fromtimestamp(now[0], UTC)
 
 
+@pytest.mark.slow
 def test_what_happens_reaches_the_tables_by_syncs_of_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -93,6 +93,7 @@ def _age_data() -> dict[str, list[Any]]:
     return read_database(schema="incident_api")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "the process is killed (-9), 6 times: by the clock, in a merge, in publishing, before a rename",
     "the next run needs no person: it clears the dead run's folder and loads everything",

@@ -68,6 +68,7 @@ def test_each_listing_says_how_far_it_is(
     assert LINE.search(caplog.text)
 
 
+@pytest.mark.slow
 def test_the_lines_are_in_the_log_of_the_run(api: DemoApi) -> None:
     settings = {"managed_python_loggers": ["incident_assets"], "python_log_level": "INFO"}
     with dg.instance_for_test(overrides={"python_logs": settings}) as instance:
