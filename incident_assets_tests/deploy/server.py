@@ -108,6 +108,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
         kind, *check = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
@@ -203,3 +204,8 @@ class Server:
         }.items():
             text = text.replace(name, here)
         return "localhost" if text == "code" else text
+
+
+def _hear_interrupts() -> None:
+    # A script's job in the background ignores SIGINT, and Dagster then SIGTERM as well.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
