@@ -155,6 +155,12 @@ class Server:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
+    def shorten(self, run: str) -> None:
+        """Let a run be longer than it may be, for run monitoring."""
+        tag = "import sys, dagster as dg; dg.DagsterInstance.get().add_run_tags(*eval(sys.argv[1]))"
+        done = self.run(["python", "-c", tag, repr((run, {"dagster/max_runtime": "1"}))])
+        assert done.returncode == 0, done.stderr
+
     def read_status(self, run: str) -> str:
         return str(ask(self.url, STATUS, run=run)["status"])
 

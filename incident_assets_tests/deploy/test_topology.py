@@ -174,10 +174,11 @@ def test_a_run_that_died_with_its_code_server_is_ended_and_the_next_one_works(
     server: Server,
 ) -> None:
     gate = server.close_gate("incidents")
-    lost = server.launch("sync_all", dagster__max_runtime="1", dagster__max_retries="0")
+    lost = server.launch("sync_all", dagster__max_retries="0")
     server.wait(gate.reached.is_set, "the sync to ask")
     server.kill("code")
     gate.opened.set()
+    server.shorten(lost)  # now, or monitoring would end it while it lives
     server.start("code")
     following = server.launch("sync_all")
     assert server.follow(lost) == "FAILURE"
