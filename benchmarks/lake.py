@@ -8,23 +8,19 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import dlt
-
+from benchmarks.library import ALL, LIVE
 from benchmarks.report import LAKE_TITLE, read_lake_section
 from benchmarks.serving import KEY, serve
-from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.run import run_sync
-from incident_assets_tests.cluster import Cluster, start_cluster
+from incident_assets_tests.cluster import Cluster, count_statements, start_cluster
 
 DOCUMENT = Path("docs/benchmarks.md").absolute()
-NAMES = [endpoint.name for endpoint in ENDPOINTS]
-LIVE = ["incidents", "incident_updates", "actions", "follow_ups"]
 SITUATIONS = (
     "first",
     "in full, nothing changed",
@@ -82,32 +78,12 @@ def measure(incidents: int, rounds: int) -> Iterator[Sync]:
 
 def _sync(cluster: Cluster, place: str, settings: Settings, situation: str) -> Sync:
     changes = situation.startswith("by changes")
-    dlts = 0
-
-    def count(original: Callable[..., object]) -> Callable[..., object]:
-        def run(*arguments: object, **options: object) -> object:
-            nonlocal dlts
-            begun = cluster.count_statements()
-            try:
-                return original(*arguments, **options)
-            finally:
-                dlts += cluster.count_statements() - begun
-
-        return run
-
-    kept = {name: getattr(dlt.Pipeline, name) for name in ("run", "sync_destination")}
-    for name, original in kept.items():
-        setattr(dlt.Pipeline, name, count(original))
-    try:
-        before, wall, cpu = cluster.count_statements(), time.monotonic(), time.process_time()
-        outcomes = run_sync(settings, LIVE if changes else NAMES, changes=changes)
+    with count_statements(cluster) as counted:
+        wall, cpu = time.monotonic(), time.process_time()
+        outcomes = run_sync(settings, LIVE if changes else ALL, changes=changes)
         seconds, busy = time.monotonic() - wall, time.process_time() - cpu
-    finally:
-        for name, original in kept.items():
-            setattr(dlt.Pipeline, name, original)
     assert not any(outcome.failure for outcome in outcomes)
-    statements = cluster.count_statements() - before
-    return Sync(place, situation, seconds, busy, statements - dlts, dlts)
+    return Sync(place, situation, seconds, busy, counted.ours, counted.dlts)
 
 
 def render(incidents: int, syncs: list[Sync]) -> str:

@@ -10,13 +10,14 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import dlt
 import pytest
 
 PACKAGES = ("psycopg2", "duckdb_extension_ducklake", "duckdb_extension_postgres_scanner")
@@ -51,6 +52,36 @@ class Cluster:
                 return cursor.fetchall() if cursor.description else []
         finally:
             session.close()
+
+
+@dataclass
+class Statements:
+    """How many were sent by dlt's pipelines, and how many by all the rest."""
+
+    dlts: int = 0
+    ours: int = 0
+
+
+@contextmanager
+def count_statements(cluster: Cluster) -> Iterator[Statements]:
+    """Give the numbers of statements sent in the block, known when it has ended."""
+    counted, begun = Statements(), cluster.count_statements()
+
+    def count(original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            before = cluster.count_statements()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                counted.dlts += cluster.count_statements() - before
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("run", "sync_destination"):
+            patched.setattr(dlt.Pipeline, name, count(getattr(dlt.Pipeline, name)))
+        yield counted
+    counted.ours = cluster.count_statements() - begun - counted.dlts
 
 
 @contextmanager

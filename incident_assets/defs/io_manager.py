@@ -25,6 +25,7 @@ from dagster._core.storage.db_io_manager import (
 from dagster_duckdb.io_manager import DuckDbClient
 
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
+from incident_assets.warehouse.file import quote_name
 
 DEFAULT_SCHEMA = "main"
 Context = dg.InputContext | dg.OutputContext
@@ -212,7 +213,9 @@ def _replace_partition(
     connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS FROM incoming_frame LIMIT 0")
     # Before the rows are deleted: DuckDB 1.5 commits no ALTER after a DELETE.
     for name, kind, *_ in connection.execute("DESCRIBE incoming_frame").fetchall():
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {_quote(name)} {kind}")
+        connection.execute(
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {quote_name(name)} {kind}"
+        )
     DuckDbClient.delete_table_slice(context, _as_sql(table_slice), connection)
     connection.execute(f"INSERT INTO {table} BY NAME FROM incoming_frame")
     stored = WarehouseClient.get_select_statement(table_slice._replace(columns=None))
@@ -229,21 +232,17 @@ def _as_class(kind: Any) -> type:
     return kind if isinstance(kind, type) else object
 
 
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _name_table(table_slice: TableSlice) -> str:
-    return f"{_quote(table_slice.schema)}.{_quote(table_slice.table)}"
+    return f"{quote_name(table_slice.schema)}.{quote_name(table_slice.table)}"
 
 
 def _as_sql(table_slice: TableSlice) -> TableSlice:
     # DuckDB 1.5 knows no `in ()`, which is what an input without any mapped partition asks for.
     none = TablePartitionDimension("NULL", [""])
     return table_slice._replace(
-        schema=_quote(table_slice.schema),
-        table=_quote(table_slice.table),
-        columns=[_quote(column) for column in table_slice.columns or ()],
+        schema=quote_name(table_slice.schema),
+        table=quote_name(table_slice.table),
+        columns=[quote_name(column) for column in table_slice.columns or ()],
         partition_dimensions=[
             dimension if dimension.partitions else none
             for dimension in table_slice.partition_dimensions or ()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import duckdb
 
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
+from incident_assets.warehouse.file import quote_name, quote_text
 
 UNKNOWN = "Field of the API that this program does not know, as JSON"
 
@@ -57,9 +58,7 @@ def _list_statements(
         text = known.table if column is None else known.columns.get(column, known.others)
         if not text or text == said:
             continue
-        quoted = text.replace("'", "''")
         if column is None:
-            yield f"COMMENT ON TABLE {table} IS '{quoted}'"
+            yield f"COMMENT ON TABLE {table} IS {quote_text(text)}"
         else:
-            name = column.replace('"', '""')
-            yield f"COMMENT ON COLUMN {table}.\"{name}\" IS '{quoted}'"
+            yield f"COMMENT ON COLUMN {table}.{quote_name(column)} IS {quote_text(text)}"

@@ -229,9 +229,19 @@ def find_storage_failure(error: BaseException | None, path: Path | None = None) 
     return found
 
 
+def quote_name(name: str) -> str:
+    """Return the name of a schema, table or column as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """Return a text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quote_path(path: Path) -> str:
     """Return a path as SQL, for what reads files and would take some characters for a pattern."""
-    return "'" + glob.escape(str(path)).replace("'", "''") + "'"
+    return quote_text(glob.escape(str(path)))
 
 
 def has_table(connection: duckdb.DuckDBPyConnection, table: str) -> bool:

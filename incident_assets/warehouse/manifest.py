@@ -12,7 +12,7 @@ from urllib.parse import quote
 import duckdb
 import orjson
 
-from incident_assets.warehouse.file import DatabaseError, quote_path
+from incident_assets.warehouse.file import DatabaseError, quote_name, quote_path
 from incident_assets.warehouse.private import write_private
 
 FORMAT = 1  # of the folder; a newer one is refused
@@ -60,11 +60,6 @@ class Manifest:
     exported_at: str
     account: dict[str, str | None]
     tables: list[Table]
-
-
-def quote_name(name: str) -> str:
-    """Return a name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def list_tables(connection: duckdb.DuckDBPyConnection, but: Iterable[str]) -> list[Table]:

@@ -18,13 +18,19 @@ import duckdb
 
 from incident_assets.settings import Settings
 from incident_assets.warehouse.commits import transact
-from incident_assets.warehouse.file import DatabaseError, has_table, quote_path, read_first_line
+from incident_assets.warehouse.file import (
+    DatabaseError,
+    has_table,
+    quote_name,
+    quote_path,
+    quote_text,
+    read_first_line,
+)
 from incident_assets.warehouse.manifest import (
     FORMAT,
     Manifest,
     Table,
     list_tables,
-    quote_name,
     read_manifest,
     write_manifest,
 )
@@ -122,10 +128,10 @@ def _write_table(connection: duckdb.DuckDBPyConnection, table: Table, folder: Pa
     ]
     # The newest row of the log is the last one.
     order = " ORDER BY rowid" if table.schema == LOG_SCHEMA else ""
-    place = str(folder / table.file).replace("'", "''")
+    place = quote_text(str(folder / table.file))
     try:
         row = connection.execute(
-            f"COPY (SELECT {', '.join(columns)} FROM {table.sql}{order}) TO '{place}' "
+            f"COPY (SELECT {', '.join(columns)} FROM {table.sql}{order}) TO {place} "
             "(FORMAT parquet, COMPRESSION zstd)"
         ).fetchone()
     except duckdb.IOException as error:
@@ -166,7 +172,7 @@ def _list_statements(table: Table, folder: Path) -> Iterator[str]:
     said |= {f"COLUMN {table.sql}.{quote_name(x.name)}": x.comment for x in table.columns}
     for place, comment in said.items():
         if comment:
-            yield f"COMMENT ON {place} IS '{comment.replace(chr(39), chr(39) * 2)}'"
+            yield f"COMMENT ON {place} IS {quote_text(comment)}"
 
 
 def _compare(connection: duckdb.DuckDBPyConnection, table: Table, folder: Path) -> None:

@@ -10,8 +10,8 @@ from incident_assets.settings import read_settings
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.lake import Lake
 from incident_assets.warehouse.upkeep import keep_lake
+from incident_assets_tests.cluster import Cluster
 from incident_assets_tests.conftest import NAMES
-from incident_assets_tests.lake.conftest import Cluster
 
 LIVE = ["incidents", "incident_updates", "actions", "follow_ups"]
 KEPT = 2  # days
