@@ -25,9 +25,12 @@ PASSWORD = re.compile(r"(^|\s|[?&])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
 MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
-SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
+SCHEMA_NAME = re.compile(
+    r"incident_(api|history|sync|analytics)(_refresh|_staging)*", re.IGNORECASE
+)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
 LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
+HISTORY = "INCIDENT_KEEP_HISTORY"
 WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
 SCHEDULES = "INCIDENT_SCHEDULES"
 # What the definitions follow from, rather than a run.
@@ -112,6 +115,12 @@ class Settings:
         "UTC",
         "Whose days, weeks and months the marts and the report count in, such as Europe/Berlin",
     )
+    keep_history: str = _setting(
+        HISTORY,
+        "on",
+        "Whether versions of rows that have ended are kept: `on`, `off` (what is there stays), or "
+        "for how many days",
+    )
     lock_timeout: float = _setting(
         "INCIDENT_LOCK_TIMEOUT", 300.0, "Seconds to wait for a database that is in use", zero=True
     )
@@ -160,6 +169,7 @@ class Settings:
                 f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
                 "such as Europe/Berlin or America/New_York"
             )
+        _check_history(self.keep_history)
         _check_lake(self.lake_catalog, self.lake_data)
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
@@ -179,6 +189,12 @@ class Settings:
     def database_setting(self) -> str:
         """The setting that says what is written."""
         return LAKE if self.lake_catalog else DATABASE
+
+    @property
+    def history_days(self) -> float | None:
+        """For how many days versions of rows are kept; None for all of them, 0 for none more."""
+        known: dict[str, float | None] = {"on": None, "off": 0.0}
+        return known[x] if (x := self.keep_history) in known else float(x)
 
     @property
     def published_copy(self) -> Path:
@@ -362,6 +378,16 @@ def _check_database(name: str, path: Path) -> None:
                     f"{name} leads to {str(place)!r}: dlt and DuckDB cannot work beside a database "
                     f"whose path has a {called}; give a path without one"
                 )
+
+
+def _check_history(value: str) -> None:
+    with suppress(ValueError):
+        if value in ("on", "off") or 0 < float(value) <= MOST_DAYS:
+            return
+    raise SettingError(
+        f"{HISTORY} is {value!r}: it should be on, off, or a number of days, above 0 and at most "
+        f"{MOST_DAYS:.0f}"
+    )
 
 
 def _check_lake(catalog: str, data: str) -> None:

@@ -128,10 +128,11 @@ ID = Column("id", "text", "Identifier, unique in the account", nullable=False)
 CREATED = instant("created_at", "When it was created")
 UPDATED = instant("updated_at", "When it was last changed")
 
-# Written by the loader, not by the API. `_dlt_load_id` completes every row.
+# Written by the loader, not by the API. `_valid_from` and `_dlt_load_id` complete every row.
 LOADER_COLUMNS = (
     Column("_rescued", "json", "Values that could not stand in their own column, by field name"),
     instant("_deleted_at", "When a full listing first missed this row, empty while it is live"),
+    instant("_valid_from", "Since when the row is as it is, by the sync that saw it first"),
     Column("_dlt_load_id", "text", "Load package that wrote the row as it is", nullable=False),
 )
 

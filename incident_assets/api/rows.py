@@ -134,8 +134,8 @@ def build_table(
     """Return one typed row per item, in order; items are all Rows or all parsed objects.
 
     Columns: the pinned ones, `unknown` fields in alphabetical order as JSON text, `_rescued` (JSON
-    text of an object, or null), `_deleted_at` (null), `_dlt_load_id` (NOT_LOADED). Every item has a
-    text `id`.
+    text of an object, or null), `_deleted_at` and `_valid_from` (null), `_dlt_load_id`
+    (NOT_LOADED). Every item has a text `id`.
     """
     if items and isinstance(items[0], Row):
         names = [field.encode_name for field in msgspec.structs.fields(items[0])]
@@ -190,6 +190,7 @@ def _build_loader_arrays(rescued: Sequence[str | None]) -> list[pa.Array]:
     count = len(rescued)
     return [
         pa.array(rescued, pa.string()),
+        pa.nulls(count, ARROW_TYPES["timestamp"]),
         pa.nulls(count, ARROW_TYPES["timestamp"]),
         pa.array([NOT_LOADED] * count, pa.string()),
     ]

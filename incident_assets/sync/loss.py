@@ -4,7 +4,7 @@ All of it is computed from the table, `_deleted_at` and the sync log. Marking an
 the warehouse's; telling people is the check `volume`'s.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -22,7 +22,16 @@ NOTED_SHARE = 0.2  # of it, beyond which `volume` warns
 SMALL_TABLE = 10  # live rows, of which a second listing can take most away
 AN_HOUR = timedelta(hours=1)  # after which a listing that says the same is believed
 
-Windows = Mapping[str, tuple[datetime, int]]
+
+class Past(NamedTuple):
+    """What the log says of a resource: since when losses count, and the rows that refreshes have
+    dropped since; when a sync last concluded, and the path by which rows last came.
+    """
+
+    since: datetime
+    dropped: int
+    concluded: datetime
+    path: str | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ def count_recent(connection: duckdb.DuckDBPyConnection, name: str, at: datetime)
 
     What a full refresh has dropped counts, by the sync log.
     """
-    since, dropped = read_windows(connection, at).get(name, (at - WINDOW, 0))
+    past = read_past(connection, at).get(name)
+    since, dropped = (past.since, past.dropped) if past else (at - WINDOW, 0)
     live, marked = connection.execute(
         "SELECT count(*) FILTER (_deleted_at IS NULL), count(*) FILTER (_deleted_at > ?) "
         f"FROM {RAW_SCHEMA}.{name}",
@@ -78,19 +88,19 @@ def judge_loss(
     connection: duckdb.DuckDBPyConnection,
     listing: Listing,
     at: datetime,
-    windows: Windows,
+    past: Past | None,
     accepted: bool = False,
     lost_roles: Collection[str] = (),
 ) -> Verdict:
     """Return what a whole listing may take away from its table, which is there.
 
-    `windows` are those of `read_windows`; `accepted` where somebody said that it may; `lost_roles`
-    are those that the key once had.
+    `past` is what the log says of it, if anything; `accepted` where somebody said that it may;
+    `lost_roles` are those that the key once had.
     """
     if not listing.full:
         return Verdict()
     name = listing.name
-    since, dropped = windows.get(name, (at - WINDOW, 0))
+    since, dropped = (past.since, past.dropped) if past else (at - WINDOW, 0)
     stored, live, missing, fingerprint, marked = _count_missing(connection, listing, since)
     seen = Verdict(stored=stored, missing=missing, missing_hash=fingerprint, marked=marked)
     if accepted:
@@ -137,24 +147,27 @@ def _describe_hold(listing: Listing, live: int, recent: Recent, is_small: bool) 
     )
 
 
-def read_windows(connection: duckdb.DuckDBPyConnection, at: datetime) -> Windows:
-    """Return since when losses count, and the rows that refreshes have dropped since, by resource.
+def read_past(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[str, Past]:
+    """Return what the log says of each resource that it names.
 
-    What was gone when a loss was accepted has been accepted with it. A resource that no recent row
-    of the log names is left out: of it, all that time counts.
+    What was gone when a loss was accepted has been accepted with it.
     """
+    start = at - WINDOW
     rows = connection.execute(
-        f"""WITH recent AS (
-            FROM {LOG_TABLE} SELECT resource, started_at, dropped, accepted WHERE started_at > ?
-        ), accepted AS (
-            SELECT resource, max(started_at) AS at FROM recent WHERE accepted GROUP BY resource
+        f"""WITH accepted AS (
+            SELECT resource, max(started_at) AS at FROM {LOG_TABLE}
+            WHERE accepted AND started_at > $start GROUP BY resource
         )
-        SELECT resource, any_value(accepted.at),
-            sum(dropped) FILTER (accepted.at IS NULL OR started_at > accepted.at)
-        FROM recent LEFT JOIN accepted USING (resource) GROUP BY resource""",
-        [at - WINDOW],
+        SELECT resource, any_value(accepted.at), sum(dropped) FILTER (
+            started_at > $start AND (accepted.at IS NULL OR started_at > accepted.at)
+        ), max(finished_at), arg_max(path, finished_at) FILTER (rows > 0)
+        FROM {LOG_TABLE} LEFT JOIN accepted USING (resource) GROUP BY resource""",
+        {"start": start},
     ).fetchall()
-    return {name: (since or at - WINDOW, int(dropped or 0)) for name, since, dropped in rows}
+    return {
+        name: Past(since or start, int(dropped or 0), concluded, path)
+        for name, since, dropped, concluded, path in rows
+    }
 
 
 def _count_missing(

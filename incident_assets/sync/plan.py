@@ -19,11 +19,11 @@ from incident_assets.api.categories import STATUS_CATEGORIES
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.failures import Failure
 from incident_assets.sync.listing import Listing
-from incident_assets.sync.loss import Verdict, Windows, judge_loss, read_windows
+from incident_assets.sync.loss import Past, Verdict, judge_loss, read_past
 from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.merging import write_changed
+from incident_assets.warehouse.merging import Scope, write_changed
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 from incident_assets.warehouse.spool import SpooledFile
 
@@ -61,7 +61,8 @@ class Plan:
     UTC), absent where a row had none. That of `incident_updates` is `Updates`'.
 
     `tables` are the raw tables that are there. `known` is the state of before, and `state` that of
-    after, once `decide` was called; then `verdicts` say what each listing may take away.
+    after, once `decide` was called; then `verdicts` say what each listing may take away, and `past`
+    what the log said before.
     `statuses` is the listing of statuses that incidents need, which may be none of those to be
     loaded. `accepted` are the resources whose loss somebody has accepted, and `lost_roles` the
     roles that the key no longer has.
@@ -88,6 +89,7 @@ class Plan:
         self._accepted = accepted
         self._lost_roles = lost_roles
         self.verdicts: dict[str, Verdict] = {}
+        self.past: dict[str, Past] = {}
         self._known = known
         self.state: State = {}
         self._updates = Updates(connection, schema, listings, known.get(UPDATES, {}))
@@ -168,12 +170,12 @@ class Plan:
         landings = []
         known = {name: dict(values) for name, values in self._known.items()}
         self.state = {UPDATES: {}} | known
-        windows = read_windows(self.connection, self._started)
+        self.past = read_past(self.connection, self._started)
         for listing in self.listings.values():
             landing, self.verdicts[listing.name] = Landing(listing.endpoint), Verdict()
             if listing.is_whole:
                 with listing.blamed():
-                    self.verdicts[listing.name] = self._judge(listing, windows)
+                    self.verdicts[listing.name] = self._judge(listing)
                     landing = self._compare(listing)
                     if self._moves_on(listing) and listing.way.changes is not None:
                         self._move_watermark(listing)
@@ -197,14 +199,14 @@ class Plan:
                 state |= {"pending": pending or [], "complete": pending is not None}
         return landings
 
-    def _judge(self, listing: Listing, windows: Windows) -> Verdict:
+    def _judge(self, listing: Listing) -> Verdict:
         if listing.name not in self._tables:
             return Verdict(is_short=listing.rows < (listing.announced or 0))
         verdict = judge_loss(
             self.connection,
             listing,
             self._started,
-            windows,
+            self.past.get(listing.name),
             listing.name in self._accepted,
             self._lost_roles,
         )
@@ -223,18 +225,27 @@ class Plan:
         return listing.is_whole and not self.verdicts[listing.name].held
 
     def _compare(self, listing: Listing) -> Landing:
-        ways, stored = listing.endpoint.ways, self.verdicts[listing.name].stored
+        stored = self.verdicts[listing.name].stored
         file, is_new = write_changed(
             self.connection,
             f"{self.schema}.{listing.name}",
             listing.spool,
-            # What this version lacks, and what newer ones have dropped: it says nothing any more.
-            uncompared=[x for way in ways[: ways.index(listing.way) + 1] for x in way.lacks],
-            keep=listing.way.lacks,
+            self.find_scope(listing),
             kept_in=f"{RAW_SCHEMA}.{listing.name}",
             is_empty=None if self.refreshes or stored is None else stored == 0,
         )
         return Landing(listing.endpoint, file, is_new)
+
+    def find_scope(self, listing: Listing) -> Scope:
+        """Return which columns a listing says something of, and which it says first."""
+        ways, past = listing.endpoint.ways, self.past.get(listing.name)
+        before = next((way for way in ways if past and way.path == past.path), listing.way)
+        return Scope(
+            # What this version lacks, and what newer ones have dropped: it says nothing any more.
+            unsaid=[x for way in ways[: ways.index(listing.way) + 1] for x in way.lacks],
+            lacks=listing.way.lacks,
+            coming=set(before.lacks).difference(listing.way.lacks),
+        )
 
     def _move_watermark(self, listing: Listing) -> None:
         newest, undated = self._read(

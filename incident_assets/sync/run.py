@@ -39,10 +39,11 @@ from incident_assets.warehouse.file import (
     has_table,
     open_working_folder,
 )
+from incident_assets.warehouse.history import History
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import read_schema
 from incident_assets.warehouse.place import find_warehouse
-from incident_assets.warehouse.schemas import RAW_SCHEMA, REFRESH_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA, REFRESH_SCHEMA
 from incident_assets.warehouse.spool import Spool
 from incident_assets.warehouse.versions import prepare_versions
 
@@ -91,6 +92,7 @@ def open_sync(
         remember_account(connection, settings, identity)
         _drop_refresh(connection)
         columns = read_schema(connection, RAW_SCHEMA)
+        versions = read_schema(connection, HISTORY_SCHEMA)
     with (
         bound_memory(),
         _bound_database(connection),
@@ -103,6 +105,10 @@ def open_sync(
         stored = {x.name: columns.get(x.name, {}) for x in wanted}
         listings = {x.name: Listing(x, Spool(x, folder, spooling, stored[x.name])) for x in wanted}
         pin_columns(connection, RAW_SCHEMA, wanted, stored)
+        pin_columns(connection, HISTORY_SCHEMA, wanted, versions)
+        history = History(
+            connection, versions, settings.history_days, can_compress=not settings.lake_catalog
+        )
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {name for name, columns in stored.items() if columns}
@@ -116,7 +122,7 @@ def open_sync(
             fetcher = Fetcher(settings, key, [*listings.values(), *plan.chain])
             with raise_interrupts():
                 yield Sync(
-                    *(run_id, settings, account, started, connection, plan, fetcher),
+                    *(run_id, settings, account, started, connection, plan, history, fetcher),
                     *(pipeline, folder),
                 )
 

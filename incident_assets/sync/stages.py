@@ -6,7 +6,7 @@ What each does is in the module of its name; how a sync is set up, and cleaned u
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,32 @@ from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
-from incident_assets.warehouse.commits import commit
+from incident_assets.warehouse.commits import commit, transact
 from incident_assets.warehouse.file import read_first_line
+from incident_assets.warehouse.history import (
+    AS_OF,
+    PERIOD_TABLE,
+    PERIOD_TEXTS,
+    History,
+    describe_history,
+    name_history,
+)
 from incident_assets.warehouse.merging import (
     compact_table,
+    find_successors,
+    finish_swap,
     mark_deleted,
     stamp_load,
-    swap_tables,
+    swap_table,
 )
 from incident_assets.warehouse.schemas import ACCOUNT_TABLE, RAW_SCHEMA, VERSION_TABLE
 from incident_assets.warehouse.versions import (
     COMMENTS,
+    HISTORY,
     VERSION_TEXTS,
     Look,
     doubt_versions,
-    note_comments,
+    note_fact,
     note_version,
     read_looks,
     read_versions,
@@ -56,6 +67,7 @@ from incident_assets.warehouse.versions import (
 logger = logging.getLogger(__name__)
 
 IDLE = "there was nothing to ask for: no incident has changed or is active"
+INSTANT = timedelta(microseconds=1)
 LOAD_WORKERS = 4  # more would only hold more in memory at once
 LIFT_LIMIT = "RESET memory_limit"  # of DuckDB, where its usual share was not enough
 
@@ -73,6 +85,7 @@ class Sync:
     started: datetime
     connection: duckdb.DuckDBPyConnection
     plan: Plan
+    history: History
     fetcher: Fetcher
     pipeline: dlt.Pipeline
     folder: Path
@@ -106,6 +119,7 @@ class Sync:
                 # dlt commits by itself; a crash between must not pass for nothing changed.
                 written = [name_table(x.endpoint.name) for x in landings if x.rows]
                 doubt_versions(self.connection, written)
+                self._open_versions(landings)
             try:
                 with dlt.config.values({"load.workers": workers}):
                     return list(run(build_source(landings, self.plan.state, self.folder)))
@@ -121,6 +135,15 @@ class Sync:
         self.landings.clear()
         return []
 
+    def _open_versions(self, landings: Iterable[Landing]) -> None:
+        with transact(self.connection):
+            for landing in landings:
+                if landing.file and landing.rows and not landing.is_new:
+                    ending = f"SELECT id FROM {landing.file.sql} WHERE _valid_from IS NULL"
+                    self.history.open_versions(
+                        landing.endpoint.name, f"SEMI JOIN ({ending}) USING (id)"
+                    )
+
     def _blame(self, error: Exception) -> None:
         """Give the listing up whose rows could not be loaded; all, where that cannot be told."""
         whole = {x.name: x for x in self.plan.listings.values() if x.is_whole}
@@ -134,26 +157,54 @@ class Sync:
         """Mark what is gone, write the sync log, and return what happened to each resource."""
         self.connection.begin()
         listings = self.plan.listings.values()
-        dropped = {}
-        if self.plan.refreshes and self.landings:
-            landed = [landing.endpoint for landing in self.landings]
-            kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
-            dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
+        dropped = self._swap_tables() if self.plan.refreshes and self.landings else {}
         load_id = self._find_load_id()
         tables = [name_table(x.name) for x in listings]
         looks = read_looks(self.connection, tables)
-        sure = read_versions(self.connection, [*tables, COMMENTS], looks)
+        sure = read_versions(self.connection, [*tables, COMMENTS, HISTORY], looks)
+        at = self._find_end()
         outcomes = [
-            self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks) for x in listings
+            self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks, at) for x in listings
         ]
+        self._keep_history(sure[HISTORY], at)
         self._note_versions(outcomes, sure)
-        write_log(self.connection, outcomes, self.run_id, self.started, datetime.now(UTC))
+        write_log(self.connection, outcomes, self.run_id, self.started, at)
         self._describe_tables(sure[COMMENTS])
         commit(self.connection)
         if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
             write_newest_rows(self.connection, self.settings.database)
             self._compact([listing.endpoint for listing in listings if listing.is_whole])
         return outcomes
+
+    def _swap_tables(self) -> dict[str, int]:
+        """Put the refreshed tables in the place of the old ones; return rows dropped by name."""
+        connection, plan, dropped = self.connection, self.plan, {}
+        for endpoint in (landing.endpoint for landing in self.landings):
+            listing = plan.listings[endpoint.name]
+            scope, keeps = plan.find_scope(listing), not plan.verdicts[endpoint.name].takes_away
+            successors = find_successors(
+                connection, plan.schema, RAW_SCHEMA, endpoint, scope, keeps
+            )
+            lasting = f"SELECT id FROM {successors} WHERE _valid_from IS NOT NULL"
+            self.history.open_versions(endpoint.name, f"ANTI JOIN ({lasting}) USING (id)")
+            dropped[endpoint.name] = swap_table(connection, RAW_SCHEMA, endpoint, successors)
+        finish_swap(connection, plan.schema, RAW_SCHEMA)
+        return dropped
+
+    def _find_end(self) -> datetime:
+        """Return when this sync ends, which is after any other, whatever the clock says."""
+        before = [past.concluded + INSTANT for past in self.plan.past.values()]
+        return max(datetime.now(UTC), *before, self.started)
+
+    def _keep_history(self, noted: str | None, at: datetime) -> None:
+        """Begin the history of tables that have none; let it go on, or end, as the settings say."""
+        whole = [x.endpoint for x in self.plan.listings.values() if x.is_whole]
+        self.history.begin(whole, at)
+        days = self.settings.history_days
+        version = sign(AS_OF, days, at.date() if days else None)  # old versions go once a day
+        if version != noted:
+            self.history.settle(at)
+            note_fact(self.connection, HISTORY, version)
 
     def _note_versions(self, outcomes: Iterable[Outcome], sure: Mapping[str, str | None]) -> None:
         """Give each table a new version that was changed, or of which nobody knows."""
@@ -167,13 +218,15 @@ class Sync:
     def _describe_tables(self, said: str | None) -> None:
         """Write comments where they are others than what is `said`, or a table was written."""
         ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
+        ours[PERIOD_TABLE] = PERIOD_TEXTS
         texts = ours | {name_table(x.name): describe_endpoint(x) for x in ENDPOINTS}
+        texts |= {name_history(x.name): describe_history(x) for x in ENDPOINTS}
         version = sign(texts)
         written = [x.endpoint for x in self.landings if x.is_new or x.rows]
         if written or version != said:
             raw = {name_table(x.name): describe_endpoint(x) for x in written}
             write_comments(self.connection, texts | raw)
-            note_comments(self.connection, version)
+            note_fact(self.connection, COMMENTS, version)
 
     def _compact(self, endpoints: Sequence[Endpoint]) -> None:
         self.connection.begin()
@@ -192,15 +245,18 @@ class Sync:
         deleted: int,
         sure: Mapping[str, str | None],
         looks: Mapping[str, Look],
+        at: datetime,
     ) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
         if listing.is_whole:
             # Untouched by this load, and by one that was never concluded.
             if self.plan.refreshes or sure[table] is None:
-                changed = stamp_load(self.connection, table, load_id)
+                self.history.close_versions(listing.name, at)
+                changed = stamp_load(self.connection, table, load_id, at)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
-                deleted += mark_deleted(self.connection, table, listing.spool, self.started)
+                self.history.end_deleted(listing.name, listing.spool.sql, at)
+                deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)

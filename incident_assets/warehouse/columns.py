@@ -9,6 +9,8 @@ from datetime import datetime
 import duckdb
 
 from incident_assets.api.endpoints import Column, ColumnType, Endpoint
+from incident_assets.warehouse.commits import transact
+from incident_assets.warehouse.file import has_table
 
 DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR",
@@ -37,13 +39,15 @@ def pin_columns(
     goes on the next time.
     """
     for endpoint in endpoints:
-        table = f"{schema}.{endpoint.name}"
+        table, there = f"{schema}.{endpoint.name}", stored.get(endpoint.name, {})
         for column in endpoint.columns:
-            if stored[endpoint.name].get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
-                # First, since dlt would believe the old type; without these it looks for itself.
-                connection.execute(f"DELETE FROM {schema}._dlt_version")
-                connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
-                _pin(connection, table, column)
+            if there.get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
+                if has_table(connection, f"{schema}._dlt_version"):
+                    # First, since dlt would believe the old type; without these it looks itself.
+                    connection.execute(f"DELETE FROM {schema}._dlt_version")
+                    connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
+                with transact(connection):
+                    _pin(connection, table, column)
 
 
 def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> None:
@@ -65,6 +69,8 @@ def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> N
         f"WHERE json_type({name}) <> 'NULL' AND ({value}) IS NULL "
         f"AND NOT coalesce(list_contains(json_keys(_rescued), '{column.name}'), false)"
     )
-    connection.execute(
-        f"ALTER TABLE {table} ALTER {name} TYPE {DUCKDB_TYPES[column.type]} USING {value}"
-    )
+    # A column of its own, since one that is compressed as text cannot become anything else.
+    connection.execute(f"ALTER TABLE {table} ADD COLUMN _pinned {DUCKDB_TYPES[column.type]}")
+    connection.execute(f"UPDATE {table} SET _pinned = {value}")
+    connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    connection.execute(f"ALTER TABLE {table} RENAME COLUMN _pinned TO {name}")

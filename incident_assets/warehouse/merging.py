@@ -4,7 +4,8 @@ Only rows that differ are loaded, so that a sync writes what changed and the fil
 every listing. The loading itself is dlt's; which rows a listing has is the spool's.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
@@ -13,30 +14,44 @@ import pyarrow.parquet as pq
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
-from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.file import has_table, quote_name
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
-_STAMPS = ("_deleted_at", "_dlt_load_id")
+_STAMPS = ("_deleted_at", "_valid_from", "_dlt_load_id")
 SPARE = 0.1  # share of a table's rows in the file that were replaced, above which it is compacted
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which columns a listing says something of, by its version of the API and the one before.
+
+    `unsaid` ones it does not, or not any more; those of them that this version `lacks` keep what
+    they hold. Of the `coming` ones the version before said nothing, so NULL is no value yet.
+    """
+
+    unsaid: Collection[str] = ()
+    lacks: Collection[str] = ()
+    coming: Collection[str] = ()
 
 
 def write_changed(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     spool: Spool,
-    uncompared: Sequence[str] = (),
-    keep: Sequence[str] = (),
+    scope: Scope,
     kept_in: str = "",
     is_empty: bool | None = None,
 ) -> tuple[SpooledFile, bool]:
     """Return a file with the rows of a listing that its table does not hold, and whether it is new.
 
     New is a table that is not there or has no rows. A row is compared by a 64-bit hash over all of
-    its columns but the `uncompared`; one that is marked as deleted is different. Values of the
-    columns `keep` come from the table `kept_in`. `is_empty` says whether the table has no rows,
-    where that is known.
+    its columns that are in `scope`; one that is marked as deleted is different. Where a row says
+    what it said, in the columns known on both sides, it keeps its `_valid_from`. Values of columns
+    that the listing lacks come from the table `kept_in`. `is_empty` says whether the table has no
+    rows, where that is known.
     """
+    keep = scope.lacks
     known = read_columns(connection, kept_in) if keep else {}
     kept = ", ".join(f"{_cell(name, known, 'kept.')} AS {name}" for name in keep if name in known)
     theirs = read_columns(connection, table)
@@ -53,7 +68,7 @@ def write_changed(
         )
     if stored:
         ours = read_columns(connection, spool.sql)
-        names = sorted({*ours, *theirs}.difference(_STAMPS, uncompared))
+        names = sorted({*ours, *theirs}.difference(_STAMPS, scope.unsaid))
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
                 SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {spool.sql}) JOIN (
@@ -61,12 +76,56 @@ def write_changed(
                     GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
             ) AS same ON rows.id = same.id"""
+        common = _find_common(connection, table, spool.endpoint, ours, theirs, scope)
+        if scope.coming or common != names:
+            rows = _keep_since(rows, table, common, ours, theirs, scope)
     target = spool.files[0].path.with_suffix(".changed.parquet")
     place = str(target).replace("'", "''")
     connection.execute(f"COPY ({rows}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
     with pq.ParquetFile(target) as written:
         file = SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
     return file, not stored
+
+
+def _find_common(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    endpoint: Endpoint,
+    ours: Mapping[str, str],
+    theirs: Mapping[str, str],
+    scope: Scope,
+) -> list[str]:
+    """Return the columns of which both a listing and its table say something."""
+    common = sorted(({*ours} & {*theirs}).difference(_STAMPS, scope.unsaid))
+    pinned = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
+    if others := [name for name in common if name not in pinned]:
+        # A field that is not known was no field yet where no row has it.
+        counts = ", ".join(f"count({quote_name(name)})" for name in others)
+        (found,) = connection.execute(f"SELECT {counts} FROM {table}").fetchall()
+        empty = {name for name, count in zip(others, found, strict=True) if not count}
+        common = [name for name in common if name not in empty]
+    return common
+
+
+def _keep_since(
+    rows: str,
+    table: str,
+    common: Collection[str],
+    ours: Mapping[str, str],
+    theirs: Mapping[str, str],
+    scope: Scope,
+) -> str:
+    """Return rows with the `_valid_from` of the table's live row that says the same."""
+    if "_valid_from" not in theirs:
+        return rows
+    compared = [name for name in common if name not in scope.coming]
+    same = [f"{_hash(compared, ours, 'rows.')} = {_hash(compared, theirs, 'was.')}"]
+    for name in sorted({*common}.intersection(scope.coming)):
+        was, now = _cell(name, theirs, "was."), _cell(name, ours, "rows.")
+        same.append(f"({was} IS NULL OR {was} IS NOT DISTINCT FROM {now})")
+    return f"""SELECT rows.* REPLACE (was._valid_from AS _valid_from) FROM ({rows}) AS rows
+        LEFT JOIN (SELECT DISTINCT ON (id) * FROM {table} WHERE _deleted_at IS NULL) AS was
+        ON rows.id = was.id AND {" AND ".join(same)}"""
 
 
 def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
@@ -97,58 +156,82 @@ def _cell(name: str, types: Mapping[str, str], prefix: str = "") -> str:
     return f'{prefix}"{name}"' + ("::VARCHAR" if types[name] == "JSON" else "")
 
 
-def _hash(names: Iterable[str], types: Mapping[str, str]) -> str:
-    cells = (_cell(name, types) if name in types else "NULL" for name in names)
+def _hash(names: Iterable[str], types: Mapping[str, str], prefix: str = "") -> str:
+    cells = (_cell(name, types, prefix) if name in types else "NULL" for name in names)
     return f"hash({', '.join(cells)})"
 
 
-def stamp_load(connection: duckdb.DuckDBPyConnection, table: str, load_id: str) -> int:
-    """Note the load package on the rows that it has written; return how many they are."""
+def stamp_load(
+    connection: duckdb.DuckDBPyConnection, table: str, load_id: str, at: datetime
+) -> int:
+    """Note on the rows that a load package has written which it was, and since when they hold.
+
+    Return how many they are.
+    """
     written = connection.execute(
-        f"UPDATE {table} SET _dlt_load_id = ? WHERE _dlt_load_id = ?", [load_id, NOT_LOADED]
+        f"UPDATE {table} SET _dlt_load_id = $load, _valid_from = coalesce(_valid_from, $at) "
+        "WHERE _dlt_load_id = $none",
+        {"load": load_id, "at": at, "none": NOT_LOADED},
     ).fetchone()
     return int(written[0]) if written else 0
 
 
 def mark_deleted(
-    connection: duckdb.DuckDBPyConnection, table: str, spool: Spool, at: datetime
+    connection: duckdb.DuckDBPyConnection, table: str, listed: str, missed: datetime, at: datetime
 ) -> int:
-    """Mark the live rows that a full listing no longer has; return how many there are."""
+    """Mark the live rows that are not `listed` (SQL) as `missed`; return how many there are."""
     gone = connection.execute(
-        f"UPDATE {table} SET _deleted_at = ? WHERE _deleted_at IS NULL "
-        f"AND id NOT IN (SELECT id FROM {spool.sql})",
-        [at],
+        f"UPDATE {table} SET _deleted_at = $missed, _valid_from = $at WHERE _deleted_at IS NULL "
+        f"AND id NOT IN (SELECT id FROM {listed})",
+        {"missed": missed, "at": at},
     ).fetchone()
     return int(gone[0]) if gone else 0
 
 
-def swap_tables(
+def find_successors(
     connection: duckdb.DuckDBPyConnection,
     fresh: str,
     schema: str,
-    endpoints: Iterable[Endpoint],
-    kept: Collection[str] = (),
-) -> dict[str, int]:
-    """Put tables of schema `fresh` in the place of the old ones; return rows dropped by name.
+    endpoint: Endpoint,
+    scope: Scope,
+    keeps: bool,
+) -> str:
+    """Return the rows, as SQL, that a table of schema `fresh` puts in the place of the old ones.
 
-    The rows that a new one lacks are dropped, but stay where its name is among the `kept`. Part of
-    the caller's transaction.
+    Those that say what they said keep their `_valid_from`. Rows that the new table lacks are among
+    them if it `keeps` them.
     """
-    dropped = {}
-    for endpoint in endpoints:
-        new, old = f"{fresh}.{endpoint.name}", f"{schema}.{endpoint.name}"
-        source, lacking = new, f"SELECT old.* FROM {old} AS old ANTI JOIN {new} USING (id)"
-        if has_table(connection, old):
-            if endpoint.name in kept:
-                source = f"(FROM {new} UNION ALL BY NAME {lacking})"
-            else:
-                gone = connection.execute(f"SELECT count(*) FROM ({lacking})").fetchone()
-                dropped[endpoint.name] = gone[0] if gone else 0
-        _write_anew(connection, old, source, endpoint)
+    new, old = f"{fresh}.{endpoint.name}", f"{schema}.{endpoint.name}"
+    theirs = read_columns(connection, old)
+    if not theirs:
+        return new
+    ours = read_columns(connection, new)
+    common = _find_common(connection, old, endpoint, ours, theirs, scope)
+    rows = _keep_since(f"FROM {new}", old, common, ours, theirs, scope)
+    lacking = f" UNION ALL BY NAME SELECT old.* FROM {old} AS old ANTI JOIN {new} USING (id)"
+    return f"({rows}{lacking if keeps else ''})"
+
+
+def swap_table(
+    connection: duckdb.DuckDBPyConnection, schema: str, endpoint: Endpoint, successors: str
+) -> int:
+    """Put these rows (SQL) in the place of a table's; return how many were dropped.
+
+    Part of the caller's transaction, as `finish_swap` after the last one.
+    """
+    table, dropped = f"{schema}.{endpoint.name}", 0
+    if has_table(connection, table):
+        lacking = f"{table} AS old ANTI JOIN (SELECT id FROM {successors}) USING (id)"
+        ((dropped,),) = connection.execute(f"SELECT count(*) FROM {lacking}").fetchall()
+    _write_anew(connection, table, successors, endpoint)
+    return dropped
+
+
+def finish_swap(connection: duckdb.DuckDBPyConnection, fresh: str, schema: str) -> None:
+    """Take over what dlt noted of the load into schema `fresh`."""
     connection.execute(f"INSERT INTO {schema}._dlt_loads BY NAME FROM {fresh}._dlt_loads")
     # dlt would believe the old columns to be there still; without these it looks for itself.
     connection.execute(f"DELETE FROM {schema}._dlt_version")
-    return dropped
 
 
 def compact_table(

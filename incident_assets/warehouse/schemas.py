@@ -5,6 +5,7 @@ What stands in them is decided where it is written.
 
 RAW_SCHEMA = "incident_api"
 REFRESH_SCHEMA = "incident_api_refresh"  # only while a full refresh is going on
+HISTORY_SCHEMA = "incident_history"
 LOG_SCHEMA = "incident_sync"
 MODEL_SCHEMA = "incident_analytics"
 ACCOUNT_TABLE = f"{LOG_SCHEMA}.account"

@@ -33,6 +33,11 @@ class SpooledFile:
     rows: int
     schema: pa.Schema
 
+    @property
+    def sql(self) -> str:
+        """Its rows, as SQL."""
+        return _read_files([self])
+
 
 class Spool:
     """The rows of a listing, in a folder of the run. Used by all threads that fetch them.
@@ -49,7 +54,7 @@ class Spool:
         connection: duckdb.DuckDBPyConnection,
         columns: Iterable[str] = (),
     ):
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._connection = connection
         self.folder = folder
         self.unknown = UnknownFields(endpoint, columns)
@@ -104,8 +109,8 @@ class Spool:
         return stale
 
     def _write_empty(self) -> SpooledFile:
-        schema = build_schema(build_columns(self._endpoint))
-        path = self.folder / f"{self._endpoint.name}.empty.parquet"
+        schema = build_schema(build_columns(self.endpoint))
+        path = self.folder / f"{self.endpoint.name}.empty.parquet"
         pq.write_table(schema.empty_table(), path)
         return SpooledFile(path, 0, schema)
 
@@ -122,14 +127,14 @@ class Spool:
         items, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for start in range(0, len(items), CHUNK_ROWS):
             chunk = items[start : start + CHUNK_ROWS]
-            self._write(build_table(self._endpoint, chunk, self.unknown))
+            self._write(build_table(self.endpoint, chunk, self.unknown))
 
     def _write(self, table: pa.Table) -> None:
         # A field that appears on a later page starts a file of its own.
         if self._writer is not None and self._writer.schema != table.schema:
             self._close()
         if self._writer is None:
-            path = self.folder / f"{self._endpoint.name}.{len(self._written)}.parquet"
+            path = self.folder / f"{self.endpoint.name}.{len(self._written)}.parquet"
             self._file = path.open("wb")
             self._writer = pq.ParquetWriter(self._file, table.schema, compression="none")
             self._written.append(SpooledFile(path, 0, table.schema))

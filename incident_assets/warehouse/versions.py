@@ -27,7 +27,8 @@ VERSION_TEXTS = Description(
 )
 OTHERS = "others"  # in place of a table: all that steps write which are not ours
 COMMENTS = "comments"  # in place of a table: what is said of all of them
-NO_TABLE = OTHERS  # the look of these two
+HISTORY = "history"  # in place of a table: how history is kept
+NO_TABLE = OTHERS  # the look of these
 
 
 class Look(NamedTuple):
@@ -100,9 +101,9 @@ def note_others(connection: duckdb.DuckDBPyConnection) -> None:
     _write(connection, OTHERS, uuid4().hex, NO_TABLE)
 
 
-def note_comments(connection: duckdb.DuckDBPyConnection, version: str) -> None:
-    """Note which comments the tables have. Part of the caller's transaction."""
-    _write(connection, COMMENTS, version, NO_TABLE)
+def note_fact(connection: duckdb.DuckDBPyConnection, name: str, version: str) -> None:
+    """Note COMMENTS or HISTORY as they are now. Part of the caller's transaction."""
+    _write(connection, name, version, NO_TABLE)
 
 
 def doubt_versions(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:

@@ -1,0 +1,236 @@
+"""History: what rows were before they changed, and a macro per table that gives it as of a moment.
+
+dlt merges in commits of its own. So a version that is about to end is written before, with no end
+(`open_versions`), and gets one in the transaction in which the sync concludes (`close_versions`).
+Until then its row in the raw table has no `_valid_from`, and the open version holds in its place.
+Which rows differ is found in `merging`; when all of this happens is the sync's.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+import duckdb
+
+from incident_assets.api.endpoints import Endpoint
+from incident_assets.warehouse.comments import Description, describe_endpoint, write_comments
+from incident_assets.warehouse.file import quote_name
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
+
+PERIOD_TABLE = f"{HISTORY_SCHEMA}._period"
+PERIOD_TEXTS = Description(
+    "For which time history is kept. One row per table and time.",
+    {
+        "resource": "Table of incident_history",
+        "since": "From when on each version is kept (UTC)",
+        "until": "Until when, NULL where it still is (UTC)",
+    },
+)
+ENDS = {
+    "_valid_to": "Until when the row was like this, by the sync that saw it no more (UTC); NULL "
+    "while a sync is going on",
+    "_ended": "Why: changed, deleted (marked as such), came back, or dropped (by a full refresh)",
+}
+# An API's field never begins with an underscore, so nothing hides these names. A text with a zone
+# has its sign, or its name, after a colon; others are UTC, and so are dates.
+AS_OF = f"""CREATE OR REPLACE MACRO {HISTORY_SCHEMA}.{{name}}_as_of(moment) AS TABLE
+WITH asked AS (
+    SELECT CASE
+        WHEN regexp_matches(moment::VARCHAR, ':.*[-+A-Za-z]') THEN moment::VARCHAR::TIMESTAMPTZ
+        ELSE timezone('UTC', moment::VARCHAR::TIMESTAMP)
+    END AS _at
+), kept AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (
+        SELECT 1 FROM {PERIOD_TABLE}
+        WHERE resource = '{{name}}' AND since <= _at AND _at < coalesce(until, 'infinity')
+    ) THEN _at ELSE error(
+        'there is no history of {{name}} as of ' || timezone('UTC', _at) || ' UTC: it is kept '
+        || (
+            SELECT string_agg(
+                'since ' || timezone('UTC', since)
+                || coalesce(' until ' || timezone('UTC', until), ''), ' and ' ORDER BY since
+            ) FROM {PERIOD_TABLE} WHERE resource = '{{name}}'
+        )
+    ) END AS _at FROM asked
+)
+SELECT version.* EXCLUDE (_valid_to, _ended) FROM (
+    SELECT *, NULL::TIMESTAMPTZ AS _valid_to, NULL AS _ended FROM {RAW_SCHEMA}.{{name}}
+    WHERE _deleted_at IS NULL AND _valid_from IS NOT NULL
+    UNION ALL BY NAME
+    SELECT * FROM {HISTORY_SCHEMA}.{{name}} WHERE _deleted_at IS NULL AND _valid_to IS NOT NULL
+    UNION ALL BY NAME
+    SELECT * FROM {HISTORY_SCHEMA}.{{name}} WHERE _deleted_at IS NULL AND _valid_to IS NULL
+    AND id IN (SELECT id FROM {RAW_SCHEMA}.{{name}} WHERE _valid_from IS NULL)
+) AS version, kept
+WHERE version._valid_from <= kept._at
+AND (version._valid_to IS NULL OR version._valid_to > kept._at)"""
+COMPRESSED = ("VARCHAR", "JSON")  # versions of one row are alike, which pays off in long blocks
+
+
+class History:
+    """The versions of a database's rows, as one sync writes them.
+
+    `tables` are those of the history, with their columns' types, as far as they are there. `days`
+    is how long versions are kept: None for ever, 0 for none of those that begin from now on.
+    `can_compress` where the columns of a table can be told how.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        tables: Mapping[str, Mapping[str, str]],
+        days: float | None,
+        can_compress: bool = True,
+    ):
+        self._connection = connection
+        self._tables = {name: dict(columns) for name, columns in tables.items()}
+        self._days = days
+        self._can_compress = can_compress
+        self._ends: dict[str, datetime | None] | None = None
+
+    def open_versions(self, name: str, ending: str) -> None:
+        """Note what the rows of a raw table are that are `ending`: `SEMI JOIN ... USING (id)`.
+
+        A row of a load that was never concluded is none of them: no sync has left it so.
+        """
+        if name not in self._tables:
+            return
+        self._align(name)
+        table, raw = name_history(name), f"{RAW_SCHEMA}.{name}"
+        # Of a load that was cut off before it replaced anything.
+        self._run(
+            f"DELETE FROM {table} WHERE _valid_to IS NULL "
+            f"AND id IN (SELECT id FROM {raw} WHERE _valid_from IS NOT NULL)"
+        )
+        self._run(
+            f"INSERT INTO {table} BY NAME SELECT raw.* FROM {raw} AS raw {ending} "
+            f"WHERE {self._find_kept(name)}"
+        )
+
+    def close_versions(self, name: str, at: datetime) -> None:
+        """End the open versions whose rows were replaced, or are gone; drop the others.
+
+        Part of the caller's transaction, before the rows get their `_valid_from`.
+        """
+        if name not in self._tables:
+            return
+        table, raw = name_history(name), f"{RAW_SCHEMA}.{name}"
+        self._run(
+            f"UPDATE {table} SET _valid_to = $at, _ended = CASE "
+            f"WHEN id NOT IN (SELECT id FROM {raw}) THEN 'dropped' "
+            "WHEN _deleted_at IS NULL THEN 'changed' ELSE 'came back' END "
+            "WHERE _valid_to IS NULL "
+            f"AND id NOT IN (SELECT id FROM {raw} WHERE _valid_from IS NOT NULL)",
+            {"at": at},
+        )
+        self._run(f"DELETE FROM {table} WHERE _valid_to IS NULL")
+
+    def end_deleted(self, name: str, listed: str, at: datetime) -> None:
+        """Write the versions of live rows that are not `listed` (SQL), which are marked next."""
+        if name not in self._tables:
+            return
+        self._align(name)
+        self._run(
+            f"INSERT INTO {HISTORY_SCHEMA}.{name} BY NAME "
+            f"SELECT raw.*, $at AS _valid_to, 'deleted' AS _ended FROM {RAW_SCHEMA}.{name} AS raw "
+            f"WHERE _deleted_at IS NULL AND id NOT IN (SELECT id FROM {listed}) "
+            f"AND _valid_from < $at AND {self._find_kept(name)}",
+            {"at": at},
+        )
+
+    def begin(self, endpoints: Iterable[Endpoint], at: datetime) -> None:
+        """Make the history of tables that have none, unless none is wanted; it begins now."""
+        lacking = [x for x in endpoints if x.name not in self._tables]
+        if self._days == 0 or not lacking:
+            return
+        self._run(f"CREATE SCHEMA IF NOT EXISTS {HISTORY_SCHEMA}")
+        self._run(
+            f"CREATE TABLE IF NOT EXISTS {PERIOD_TABLE} "
+            "(resource VARCHAR, since TIMESTAMPTZ, until TIMESTAMPTZ)"
+        )
+        write_comments(self._connection, {PERIOD_TABLE: PERIOD_TEXTS})
+        for endpoint in lacking:
+            # Rows of the program before are not known to have been so for any longer.
+            raw = f"{RAW_SCHEMA}.{endpoint.name}"
+            self._run(f"UPDATE {raw} SET _valid_from = ? WHERE _valid_from IS NULL", [at])
+            self._make_table(endpoint)
+            self._run(AS_OF.format(name=endpoint.name))
+            self._run(f"INSERT INTO {PERIOD_TABLE} VALUES (?, ?, NULL)", [endpoint.name, at])
+
+    def settle(self, at: datetime) -> None:
+        """Let histories go on, or end, as is wanted, and drop what is older than it may be."""
+        if not self._tables:
+            return
+        if self._days == 0:
+            self._run(f"UPDATE {PERIOD_TABLE} SET until = ? WHERE until IS NULL", [at])
+            return
+        for name in self._tables:
+            self._run(AS_OF.format(name=name))
+        self._run(
+            f"INSERT INTO {PERIOD_TABLE} SELECT resource, ?, NULL FROM {PERIOD_TABLE} "
+            "GROUP BY resource HAVING count(*) = count(until)",
+            [at],
+        )
+        if self._days is not None:
+            self._drop_before(at - timedelta(days=self._days))
+
+    def _drop_before(self, oldest: datetime) -> None:
+        for name in self._tables:
+            self._run(f"DELETE FROM {HISTORY_SCHEMA}.{name} WHERE _valid_to <= ?", [oldest])
+        self._run(f"DELETE FROM {PERIOD_TABLE} WHERE until <= ?", [oldest])
+        self._run(f"UPDATE {PERIOD_TABLE} SET since = $1 WHERE since < $1", [oldest])
+
+    def _find_kept(self, name: str) -> str:
+        """Return which rows were as they are at a moment that history is kept for, as SQL."""
+        if self._ends is None:
+            found = self._connection.execute(
+                "SELECT resource, CASE WHEN count(*) = count(until) THEN max(until) END "
+                f"FROM {PERIOD_TABLE} GROUP BY resource"
+            ).fetchall()
+            self._ends = dict(found)
+        end = self._ends.get(name)
+        return "_valid_from IS NOT NULL" if end is None else f"_valid_from < '{end.isoformat()}'"
+
+    def _make_table(self, endpoint: Endpoint) -> None:
+        columns = self._read_raw(endpoint.name) | {"_valid_to": "TIMESTAMPTZ", "_ended": "VARCHAR"}
+        written = ", ".join(self._define(name, kind) for name, kind in columns.items())
+        self._run(f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} ({written})")
+        self._tables[endpoint.name] = columns
+        text = {name_history(endpoint.name): describe_history(endpoint)}
+        write_comments(self._connection, text)
+
+    def _align(self, name: str) -> None:
+        """Give a history the columns that its raw table has got since."""
+        known = self._tables[name]
+        for column, kind in self._read_raw(name).items():
+            if column not in known:
+                self._run(
+                    f"ALTER TABLE {HISTORY_SCHEMA}.{name} ADD COLUMN {self._define(column, kind)}"
+                )
+                known[column] = kind
+
+    def _define(self, name: str, kind: str) -> str:
+        compressed = self._can_compress and kind in COMPRESSED
+        return f"{quote_name(name)} {kind}{' USING COMPRESSION zstd' if compressed else ''}"
+
+    def _read_raw(self, name: str) -> dict[str, str]:
+        rows = self._connection.execute(f"DESCRIBE {RAW_SCHEMA}.{name}").fetchall()
+        return {row[0]: row[1] for row in rows}
+
+    def _run(self, sql: str, values: object = None) -> None:
+        self._connection.execute(sql, values)
+
+
+def name_history(resource: str) -> str:
+    """Return the table of a resource's versions."""
+    return f"{HISTORY_SCHEMA}.{resource}"
+
+
+def describe_history(endpoint: Endpoint) -> Description:
+    """Return what the history of a resource and its columns are."""
+    raw = describe_endpoint(endpoint)
+    return Description(
+        f"What rows of {RAW_SCHEMA}.{endpoint.name} were before they changed or went. "
+        "One row per version.",
+        {**raw.columns, **ENDS},
+        raw.others,
+    )
