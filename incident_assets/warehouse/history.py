@@ -82,7 +82,8 @@ class History:
         can_compress: bool = True,
     ):
         self._connection = connection
-        self._tables = {name: dict(columns) for name, columns in tables.items()}
+        # A resource's name begins with a letter.
+        self._tables = {name: dict(x) for name, x in tables.items() if name[0] != "_"}
         self._days = days
         self._can_compress = can_compress
         self._ends: dict[str, datetime | None] | None = None

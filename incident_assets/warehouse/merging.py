@@ -76,7 +76,7 @@ def write_changed(
                     GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
             ) AS same ON rows.id = same.id"""
-        common = _find_common(connection, table, spool.endpoint, ours, theirs, scope)
+        common = _find_common(connection, spool.endpoint, {spool.sql: ours, table: theirs}, scope)
         if scope.coming or common != names:
             rows = _keep_since(rows, table, common, ours, theirs, scope)
     target = spool.files[0].path.with_suffix(".changed.parquet")
@@ -89,22 +89,21 @@ def write_changed(
 
 def _find_common(
     connection: duckdb.DuckDBPyConnection,
-    table: str,
     endpoint: Endpoint,
-    ours: Mapping[str, str],
-    theirs: Mapping[str, str],
+    sources: Mapping[str, Mapping[str, str]],
     scope: Scope,
 ) -> list[str]:
-    """Return the columns of which both a listing and its table say something."""
-    common = sorted(({*ours} & {*theirs}).difference(_STAMPS, scope.unsaid))
+    """Return the columns of which all `sources` (SQL, with their types) say something."""
     pinned = {column.name for column in (*endpoint.columns, *LOADER_COLUMNS)}
-    if others := [name for name in common if name not in pinned]:
-        # A field that is not known was no field yet where no row has it.
+    common = set.intersection(*map(set, sources.values())).difference(_STAMPS, scope.unsaid)
+    if others := sorted(common - pinned):
+        # Absent equals null, so an unknown field is none where no row has a value.
         counts = ", ".join(f"count({quote_name(name)})" for name in others)
-        (found,) = connection.execute(f"SELECT {counts} FROM {table}").fetchall()
-        empty = {name for name, count in zip(others, found, strict=True) if not count}
-        common = [name for name in common if name not in empty]
-    return common
+        for source in sources:
+            (found,) = connection.execute(f"SELECT {counts} FROM {source}").fetchall()
+            empty = [name for name, count in zip(others, found, strict=True) if not count]
+            common.difference_update(empty)
+    return sorted(common)
 
 
 def _keep_since(
@@ -206,7 +205,7 @@ def find_successors(
     if not theirs:
         return new
     ours = read_columns(connection, new)
-    common = _find_common(connection, old, endpoint, ours, theirs, scope)
+    common = _find_common(connection, endpoint, {new: ours, old: theirs}, scope)
     rows = _keep_since(f"FROM {new}", old, common, ours, theirs, scope)
     lacking = f" UNION ALL BY NAME SELECT old.* FROM {old} AS old ANTI JOIN {new} USING (id)"
     return f"({rows}{lacking if keeps else ''})"
