@@ -106,9 +106,7 @@ def open_sync(
         listings = {x.name: Listing(x, Spool(x, folder, spooling, stored[x.name])) for x in wanted}
         pin_columns(connection, RAW_SCHEMA, wanted, stored)
         pin_columns(connection, HISTORY_SCHEMA, wanted, versions)
-        history = History(
-            connection, versions, settings.history_days, can_compress=not settings.lake_catalog
-        )
+        history = History(connection, versions, settings.history_days)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {name for name, columns in stored.items() if columns}

@@ -6,6 +6,7 @@ Until then its row in the raw table has no `_valid_from`, and the open version h
 Which rows differ is found in `merging`; when all of this happens is the sync's.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
@@ -71,7 +72,6 @@ class History:
 
     `tables` are those of the history, with their columns' types, as far as they are there. `days`
     is how long versions are kept: None for ever, 0 for none of those that begin from now on.
-    `can_compress` where the columns of a table can be told how.
     """
 
     def __init__(
@@ -79,13 +79,11 @@ class History:
         connection: duckdb.DuckDBPyConnection,
         tables: Mapping[str, Mapping[str, str]],
         days: float | None,
-        can_compress: bool = True,
     ):
         self._connection = connection
         # A resource's name begins with a letter.
         self._tables = {name: dict(x) for name, x in tables.items() if name[0] != "_"}
         self._days = days
-        self._can_compress = can_compress
         self._ends: dict[str, datetime | None] | None = None
 
     def open_versions(self, name: str, ending: str) -> None:
@@ -95,15 +93,14 @@ class History:
         """
         if name not in self._tables:
             return
-        self._align(name)
-        table, raw = name_history(name), f"{RAW_SCHEMA}.{name}"
+        columns, table, raw = self._select(name), name_history(name), f"{RAW_SCHEMA}.{name}"
         # Of a load that was cut off before it replaced anything.
         self._run(
             f"DELETE FROM {table} WHERE _valid_to IS NULL "
             f"AND id IN (SELECT id FROM {raw} WHERE _valid_from IS NOT NULL)"
         )
         self._run(
-            f"INSERT INTO {table} BY NAME SELECT raw.* FROM {raw} AS raw {ending} "
+            f"INSERT INTO {table} BY NAME SELECT {columns} FROM {raw} AS raw {ending} "
             f"WHERE {self._find_kept(name)}"
         )
 
@@ -129,10 +126,10 @@ class History:
         """Write the versions of live rows that are not `listed` (SQL), which are marked next."""
         if name not in self._tables:
             return
-        self._align(name)
+        columns, table, raw = self._select(name), name_history(name), f"{RAW_SCHEMA}.{name}"
         self._run(
-            f"INSERT INTO {HISTORY_SCHEMA}.{name} BY NAME "
-            f"SELECT raw.*, $at AS _valid_to, 'deleted' AS _ended FROM {RAW_SCHEMA}.{name} AS raw "
+            f"INSERT INTO {table} BY NAME "
+            f"SELECT {columns}, $at AS _valid_to, 'deleted' AS _ended FROM {raw} AS raw "
             f"WHERE _deleted_at IS NULL AND id NOT IN (SELECT id FROM {listed}) "
             f"AND _valid_from < $at AND {self._find_kept(name)}",
             {"at": at},
@@ -154,7 +151,7 @@ class History:
             raw = f"{RAW_SCHEMA}.{endpoint.name}"
             self._run(f"UPDATE {raw} SET _valid_from = ? WHERE _valid_from IS NULL", [at])
             self._make_table(endpoint)
-            self._run(AS_OF.format(name=endpoint.name))
+            define_as_of(self._connection, endpoint.name)
             self._run(f"INSERT INTO {PERIOD_TABLE} VALUES (?, ?, NULL)", [endpoint.name, at])
 
     def settle(self, at: datetime) -> None:
@@ -165,7 +162,7 @@ class History:
             self._run(f"UPDATE {PERIOD_TABLE} SET until = ? WHERE until IS NULL", [at])
             return
         for name in self._tables:
-            self._run(AS_OF.format(name=name))
+            define_as_of(self._connection, name)
         self._run(
             f"INSERT INTO {PERIOD_TABLE} SELECT resource, ?, NULL FROM {PERIOD_TABLE} "
             "GROUP BY resource HAVING count(*) = count(until)",
@@ -193,25 +190,28 @@ class History:
 
     def _make_table(self, endpoint: Endpoint) -> None:
         columns = self._read_raw(endpoint.name) | {"_valid_to": "TIMESTAMPTZ", "_ended": "VARCHAR"}
-        written = ", ".join(self._define(name, kind) for name, kind in columns.items())
+        compression = find_compression(self._connection)
+        written = ", ".join(define_column(x, kind, compression) for x, kind in columns.items())
         self._run(f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} ({written})")
         self._tables[endpoint.name] = columns
         text = {name_history(endpoint.name): describe_history(endpoint)}
         write_comments(self._connection, text)
 
-    def _align(self, name: str) -> None:
-        """Give a history the columns that its raw table has got since."""
-        known = self._tables[name]
+    def _select(self, name: str) -> str:
+        """Return the columns of a raw table as its history takes them, which gets those it lacks.
+
+        Somebody may have given one another type, and a full refresh takes that back.
+        """
+        known, odd = self._tables[name], []
         for column, kind in self._read_raw(name).items():
             if column not in known:
-                self._run(
-                    f"ALTER TABLE {HISTORY_SCHEMA}.{name} ADD COLUMN {self._define(column, kind)}"
-                )
+                defined = define_column(column, kind, find_compression(self._connection))
+                self._run(f"ALTER TABLE {name_history(name)} ADD COLUMN {defined}")
                 known[column] = kind
-
-    def _define(self, name: str, kind: str) -> str:
-        compressed = self._can_compress and kind in COMPRESSED
-        return f"{quote_name(name)} {kind}{' USING COMPRESSION zstd' if compressed else ''}"
+            elif kind != known[column]:
+                quoted = quote_name(column)
+                odd.append(f"TRY_CAST(raw.{quoted} AS {known[column]}) AS {quoted}")
+        return f"raw.* REPLACE ({', '.join(odd)})" if odd else "raw.*"
 
     def _read_raw(self, name: str) -> dict[str, str]:
         rows = self._connection.execute(f"DESCRIBE {RAW_SCHEMA}.{name}").fetchall()
@@ -219,6 +219,28 @@ class History:
 
     def _run(self, sql: str, values: object = None) -> None:
         self._connection.execute(sql, values)
+
+
+def find_compression(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return how columns of texts are compressed, as SQL; nothing where that cannot be said."""
+    # A lake has files of its own, and files of before DuckDB 1.2 know no such compression.
+    ((version,),) = connection.execute(
+        "SELECT tags['storage_version'] FROM duckdb_databases() "
+        "WHERE database_name = current_database()"
+    ).fetchall()
+    number = re.match(r"v(\d+)\.(\d+)", version or "v0.0")
+    is_known = number is not None and (int(number[1]), int(number[2])) >= (1, 2)
+    return " USING COMPRESSION zstd" if is_known else ""
+
+
+def define_column(name: str, kind: str, compression: str) -> str:
+    """Return a column of a history as SQL."""
+    return f"{quote_name(name)} {kind}{compression if kind in COMPRESSED else ''}"
+
+
+def define_as_of(connection: duckdb.DuckDBPyConnection, resource: str) -> None:
+    """Make the macro that gives a resource's rows as of a moment, or make it anew."""
+    connection.execute(AS_OF.format(name=resource))
 
 
 def name_history(resource: str) -> str:

@@ -1,9 +1,9 @@
 """An account on its way from one warehouse to another: a folder of Parquet files and a manifest.
 
-In it is what a sync needs to go on as before (raw tables, dlt's own, log, account, versions), and
-the tables of users' own schemas. Models are left out, since they are built from raw tables. What
-the folder says of itself is in `manifest`. The two may be a file and a lake, and their versions of
-DuckDB different ones.
+In it is what a sync needs to go on as before (raw tables and what they were, dlt's own, log,
+account, versions), and the tables of users' own schemas. Models are left out, since they are built
+from raw tables. What the folder says of itself is in `manifest`. The two may be a file and a lake,
+and their versions of DuckDB different ones.
 """
 
 import os
@@ -26,6 +26,12 @@ from incident_assets.warehouse.file import (
     quote_text,
     read_first_line,
 )
+from incident_assets.warehouse.history import (
+    PERIOD_TABLE,
+    define_as_of,
+    define_column,
+    find_compression,
+)
 from incident_assets.warehouse.manifest import (
     FORMAT,
     Manifest,
@@ -38,6 +44,7 @@ from incident_assets.warehouse.place import Warehouse, find_warehouse
 from incident_assets.warehouse.private import fill_folder, make_private
 from incident_assets.warehouse.schemas import (
     ACCOUNT_TABLE,
+    HISTORY_SCHEMA,
     LOG_SCHEMA,
     MODEL_SCHEMA,
     RAW_SCHEMA,
@@ -45,7 +52,7 @@ from incident_assets.warehouse.schemas import (
 )
 
 BUILT = (MODEL_SCHEMA, REFRESH_SCHEMA, f"{RAW_SCHEMA}_staging", f"{REFRESH_SCHEMA}_staging")
-OURS = (RAW_SCHEMA, LOG_SCHEMA, *BUILT)
+OURS = (RAW_SCHEMA, HISTORY_SCHEMA, LOG_SCHEMA, *BUILT)
 # What Parquet has no exact type for goes as text, which has all of it.
 AS_TEXT = re.compile(r"\b(U?HUGEINT|INTERVAL|TIME WITH TIME ZONE)\b")
 
@@ -96,15 +103,21 @@ def import_account(settings: Settings, folder: Path) -> Manifest:
         transact(connection),
     ):
         _refuse_filled(connection, warehouse, manifest)
+        compression = find_compression(connection)
         for table in manifest.tables:
             try:
-                connection.execute(";".join(_list_statements(table, folder.absolute())))
+                connection.execute(
+                    ";".join(_list_statements(table, folder.absolute(), compression))
+                )
                 _compare(connection, table, folder.absolute())
             except duckdb.Error as error:
                 raise DatabaseError(
                     f"{table.schema}.{table.name} of {folder} cannot be written into "
                     f"{warehouse}: {read_first_line(error)}. Nothing was imported"
                 ) from None
+        for table in manifest.tables:
+            if table.schema == HISTORY_SCHEMA and f"{HISTORY_SCHEMA}.{table.name}" != PERIOD_TABLE:
+                define_as_of(connection, table.name)
     return manifest
 
 
@@ -159,9 +172,11 @@ def _refuse_filled(
             )
 
 
-def _list_statements(table: Table, folder: Path) -> Iterator[str]:
+def _list_statements(table: Table, folder: Path, compression: str) -> Iterator[str]:
+    compression = compression if table.schema == HISTORY_SCHEMA else ""
     columns = ", ".join(
-        f"{quote_name(x.name)} {x.type}{'' if x.nullable else ' NOT NULL'}" for x in table.columns
+        define_column(x.name, x.type, compression) + ("" if x.nullable else " NOT NULL")
+        for x in table.columns
     )
     yield f"CREATE SCHEMA IF NOT EXISTS {quote_name(table.schema)}"
     yield f"CREATE TABLE {table.sql} ({columns})"

@@ -86,6 +86,7 @@ def test_the_copy_holds_what_is_read_and_says_whose_it_is(
         "SELECT schema_name AS s, table_name AS t FROM duckdb_tables()", COPY
     )}  # fmt: skip
     own = {("incident_sync", name) for name in ("log", "database_id", "contents")}
+    own |= {("incident_history", name) for name in ("_period", *NAMES)}
     assert tables == {("mine", "_dlt_notes"), *own, *(("incident_api", name) for name in NAMES)}
     schemas = read_rows("SELECT schema_name AS s FROM duckdb_schemas() WHERE NOT internal", COPY)
     assert {"incident_api_staging"} & {row["s"] for row in schemas} == set()

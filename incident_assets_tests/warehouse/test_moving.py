@@ -10,13 +10,14 @@ from typing import Any
 import duckdb
 import pytest
 
+from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.account import AccountMismatch
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse import moving
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError, find_last_use
 from incident_assets.warehouse.moving import export_account, import_account
-from incident_assets_tests.conftest import NAMES, hold_database, run_command
+from incident_assets_tests.conftest import NAMES, hold_database, read_rows, run_command
 from incident_assets_tests.moved import ask_for_changes, count_changes, kill_move, read_all
 from incident_assets_tests.warehouse.test_storage import limit_files
 
@@ -50,13 +51,20 @@ def has_tables(settings: Settings) -> bool:
 
 
 def test_an_account_that_was_moved_goes_on_as_if_it_had_not(
-    loaded: Settings, target: Settings
+    api: DemoApi, loaded: Settings, target: Settings
 ) -> None:
+    api.change("severities", api.rows("severities")[0]["id"], name="Renamed")
+    run_sync(loaded, ["severities"])
     with duckdb.connect(str(loaded.database)) as connection:
         connection.execute(OF_ONES_OWN)
     FOLDER.mkdir()  # an empty one is taken
     made = export_account(loaded, FOLDER)
     assert import_account(target, FOLDER) == made
+    for place in (loaded, target):
+        at = "SELECT max(since) AS at FROM incident_history._period WHERE resource = 'severities'"
+        (begun,) = read_rows(at, str(place.database))
+        as_of = f"FROM incident_history.severities_as_of('{begun['at']}')"
+        assert "Renamed" not in {row["name"] for row in read_rows(as_of, str(place.database))}
     before = read_all(loaded)
     assert read_all(target) == before
     assert len(before) > 20 and {"my schema.a/b", "incident_api._dlt_pipeline_state"} < {*before}
@@ -74,7 +82,11 @@ def test_the_manifest_says_what_is_there_and_whose(loaded: Settings) -> None:
     said = json.loads((FOLDER / "manifest.json").read_text())
     assert said["account"]["host"] == "127.0.0.1" and said["exported_at"].endswith("+00:00")
     assert said["duckdb"] == duckdb.__version__ and said["format"] == 1
-    (incidents,) = (table for table in said["tables"] if table["name"] == "incidents")
+    (incidents,) = (
+        table
+        for table in said["tables"]
+        if (table["schema"], table["name"]) == ("incident_api", "incidents")
+    )
     assert incidents["rows"] == 60
     types = {column["name"]: column["type"] for column in incidents["columns"]}
     assert types["_rescued"] == "JSON" and types["created_at"] == "TIMESTAMP WITH TIME ZONE"
