@@ -177,7 +177,7 @@ def read_tables(
     ).fetchall()
     return {
         f"{place}.{table}": connection.execute(
-            "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', 'as_of') "
+            "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', '_valid_from', 'as_of') "
             f"AND NOT starts_with(c, 'open_age')) FROM {place}.{table} ORDER BY ALL"
         ).fetchall()
         for place, table in tables

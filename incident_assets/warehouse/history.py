@@ -53,18 +53,17 @@ WITH asked AS (
         )
     ) END AS _at FROM asked
 )
-SELECT version.* EXCLUDE (_valid_to, _ended) FROM (
-    SELECT *, NULL::TIMESTAMPTZ AS _valid_to, NULL AS _ended FROM {RAW_SCHEMA}.{{name}}
-    WHERE _deleted_at IS NULL AND _valid_from IS NOT NULL
-    UNION ALL BY NAME
-    SELECT * FROM {HISTORY_SCHEMA}.{{name}} WHERE _deleted_at IS NULL AND _valid_to IS NOT NULL
-    UNION ALL BY NAME
-    SELECT * FROM {HISTORY_SCHEMA}.{{name}} WHERE _deleted_at IS NULL AND _valid_to IS NULL
-    AND id IN (SELECT id FROM {RAW_SCHEMA}.{{name}} WHERE _valid_from IS NULL)
-) AS version, kept
-WHERE version._valid_from <= kept._at
-AND (version._valid_to IS NULL OR version._valid_to > kept._at)"""
-COMPRESSED = ("VARCHAR", "JSON")  # versions of one row are alike, which pays off in long blocks
+SELECT * FROM {RAW_SCHEMA}.{{name}}
+WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
+UNION ALL BY NAME
+SELECT * EXCLUDE (_valid_to, _ended) FROM {HISTORY_SCHEMA}.{{name}}
+WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
+AND _valid_to > (SELECT _at FROM kept)
+UNION ALL BY NAME
+SELECT * EXCLUDE (_valid_to, _ended) FROM {HISTORY_SCHEMA}.{{name}}
+WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
+AND _valid_to IS NULL AND id IN (SELECT id FROM {RAW_SCHEMA}.{{name}} WHERE _valid_from IS NULL)"""
+LONG = 100  # bytes of a column's texts on average, above which versions are best kept in blocks
 
 
 class History:
@@ -189,10 +188,12 @@ class History:
         return "_valid_from IS NOT NULL" if end is None else f"_valid_from < '{end.isoformat()}'"
 
     def _make_table(self, endpoint: Endpoint) -> None:
-        columns = self._read_raw(endpoint.name) | {"_valid_to": "TIMESTAMPTZ", "_ended": "VARCHAR"}
-        compression = find_compression(self._connection)
-        written = ", ".join(define_column(x, kind, compression) for x, kind in columns.items())
-        self._run(f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} ({written})")
+        columns = self._read_raw(endpoint.name)
+        defined = define_columns(self._connection, f"{RAW_SCHEMA}.{endpoint.name}", columns)
+        self._run(
+            f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} "
+            f"({', '.join(defined.values())}, _valid_to TIMESTAMPTZ, _ended VARCHAR)"
+        )
         self._tables[endpoint.name] = columns
         text = {name_history(endpoint.name): describe_history(endpoint)}
         write_comments(self._connection, text)
@@ -205,8 +206,9 @@ class History:
         known, odd = self._tables[name], []
         for column, kind in self._read_raw(name).items():
             if column not in known:
-                defined = define_column(column, kind, find_compression(self._connection))
-                self._run(f"ALTER TABLE {name_history(name)} ADD COLUMN {defined}")
+                self._run(
+                    f"ALTER TABLE {name_history(name)} ADD COLUMN {quote_name(column)} {kind}"
+                )
                 known[column] = kind
             elif kind != known[column]:
                 quoted = quote_name(column)
@@ -221,21 +223,29 @@ class History:
         self._connection.execute(sql, values)
 
 
-def find_compression(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return how columns of texts are compressed, as SQL; nothing where that cannot be said."""
+def define_columns(
+    connection: duckdb.DuckDBPyConnection, source: str, columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Return columns of a history as SQL, of which `source` has rows, in the way they are kept.
+
+    Long texts are kept in blocks: those of a row's versions are alike.
+    """
     # A lake has files of its own, and files of before DuckDB 1.2 know no such compression.
     ((version,),) = connection.execute(
         "SELECT tags['storage_version'] FROM duckdb_databases() "
         "WHERE database_name = current_database()"
     ).fetchall()
-    number = re.match(r"v(\d+)\.(\d+)", version or "v0.0")
-    is_known = number is not None and (int(number[1]), int(number[2])) >= (1, 2)
-    return " USING COMPRESSION zstd" if is_known else ""
-
-
-def define_column(name: str, kind: str, compression: str) -> str:
-    """Return a column of a history as SQL."""
-    return f"{quote_name(name)} {kind}{compression if kind in COMPRESSED else ''}"
+    number = re.match(r"v(\d+)\.(\d+)", version or "")
+    long: set[str] = set()
+    texts = [name for name, kind in columns.items() if kind in ("VARCHAR", "JSON")]
+    if number and (int(number[1]), int(number[2])) >= (1, 2) and texts:
+        lengths = ", ".join(f"avg(strlen({quote_name(x)}::VARCHAR)) > {LONG}" for x in texts)
+        (found,) = connection.execute(f"SELECT {lengths} FROM {source}").fetchall()
+        long = {name for name, is_long in zip(texts, found, strict=True) if is_long}
+    return {
+        name: f"{quote_name(name)} {kind}{' USING COMPRESSION zstd' if name in long else ''}"
+        for name, kind in columns.items()
+    }
 
 
 def define_as_of(connection: duckdb.DuckDBPyConnection, resource: str) -> None:

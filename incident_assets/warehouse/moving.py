@@ -29,8 +29,7 @@ from incident_assets.warehouse.file import (
 from incident_assets.warehouse.history import (
     PERIOD_TABLE,
     define_as_of,
-    define_column,
-    find_compression,
+    define_columns,
 )
 from incident_assets.warehouse.manifest import (
     FORMAT,
@@ -103,12 +102,9 @@ def import_account(settings: Settings, folder: Path) -> Manifest:
         transact(connection),
     ):
         _refuse_filled(connection, warehouse, manifest)
-        compression = find_compression(connection)
         for table in manifest.tables:
             try:
-                connection.execute(
-                    ";".join(_list_statements(table, folder.absolute(), compression))
-                )
+                connection.execute(";".join(_list_statements(connection, table, folder.absolute())))
                 _compare(connection, table, folder.absolute())
             except duckdb.Error as error:
                 raise DatabaseError(
@@ -172,17 +168,20 @@ def _refuse_filled(
             )
 
 
-def _list_statements(table: Table, folder: Path, compression: str) -> Iterator[str]:
-    compression = compression if table.schema == HISTORY_SCHEMA else ""
+def _list_statements(
+    connection: duckdb.DuckDBPyConnection, table: Table, folder: Path
+) -> Iterator[str]:
+    source = f"read_parquet({quote_path(folder / table.file)})"
+    defined = {x.name: f"{quote_name(x.name)} {x.type}" for x in table.columns}
+    if table.schema == HISTORY_SCHEMA:
+        defined = define_columns(connection, source, {x.name: x.type for x in table.columns})
     columns = ", ".join(
-        define_column(x.name, x.type, compression) + ("" if x.nullable else " NOT NULL")
-        for x in table.columns
+        f"{defined[x.name]}{'' if x.nullable else ' NOT NULL'}" for x in table.columns
     )
     yield f"CREATE SCHEMA IF NOT EXISTS {quote_name(table.schema)}"
     yield f"CREATE TABLE {table.sql} ({columns})"
     cells = ", ".join(f"{quote_name(x.name)}::{x.type}" for x in table.columns)
-    source = quote_path(folder / table.file)
-    yield f"INSERT INTO {table.sql} SELECT {cells} FROM read_parquet({source})"
+    yield f"INSERT INTO {table.sql} SELECT {cells} FROM {source}"
     said = {f"TABLE {table.sql}": table.comment}
     said |= {f"COLUMN {table.sql}.{quote_name(x.name)}": x.comment for x in table.columns}
     for place, comment in said.items():

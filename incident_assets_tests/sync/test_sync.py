@@ -92,6 +92,7 @@ def test_columns_have_the_pinned_types(api: DemoApi, sync: Sync) -> None:
         assert found == pinned | {
             "_rescued": "JSON",
             "_deleted_at": "TIMESTAMP WITH TIME ZONE",
+            "_valid_from": "TIMESTAMP WITH TIME ZONE",
             "_dlt_load_id": "VARCHAR",
         }
 
