@@ -66,7 +66,7 @@ Made from `incident_assets/checks/catalog.py` and `incident_assets/models/mapped
 METRICS = """\
 # What each figure means, and where it comes from
 
-23 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
+26 models in the schema `incident_analytics`: `dim_` say what things are, `fct_` what happened,
 `mart_` hold the figures. Times are UTC; days, weeks and months are those of INCIDENT_TIME_ZONE;
 durations are seconds. Each model is one SQL file, replaced in one transaction; its columns are in
 the UI too, and under `column lineage` what each is made from. One figure, row by row:

@@ -112,10 +112,12 @@ def _build_spec(model: Model) -> dg.AssetSpec:
         o for column in model.columns for source in column.sources for o in find_origins(source)
     }
     endpoints = [find_endpoint(origin.table) for origin in origins if origin.schema == RAW_SCHEMA]
+    # What rows were is written by the sync of their table, and is no asset of its own.
+    read = model.tables | {(RAW_SCHEMA, name) for _, name in model.histories}
     fastest = min(endpoints, key=lambda endpoint: endpoint.cadence)
     return dg.AssetSpec(
         key=model_key(model.name),
-        deps=[dg.AssetKey(table) for table in sorted(model.tables) if _is_asset(table[0])],
+        deps=[dg.AssetKey(table) for table in sorted(read) if _is_asset(table[0])],
         group_name="analytics",
         kinds={"duckdb", "sql"},
         skippable=True,

@@ -18,7 +18,7 @@ from incident_assets.models.catalog import MODEL_SCHEMA, Model, read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.run import open_sync
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 
 VERSION_TAG = "dagster/data_version"
 
@@ -38,7 +38,7 @@ def load_needed_tables(
         table
         for model in _list_models(context)
         for schema, table in model.tables
-        if schema == RAW_SCHEMA
+        if schema in (RAW_SCHEMA, HISTORY_SCHEMA)
     }
     needed = [
         x.name

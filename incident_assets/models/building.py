@@ -20,8 +20,9 @@ from incident_assets.settings import Settings
 from incident_assets.warehouse.comments import write_comments
 from incident_assets.warehouse.commits import commit
 from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.history import ENDS
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 from incident_assets.warehouse.versions import (
     note_version,
     prepare_versions,
@@ -30,7 +31,7 @@ from incident_assets.warehouse.versions import (
     sign,
 )
 
-RAW_TABLE = re.compile(rf"(?<=FROM |JOIN )({RAW_SCHEMA}\.(\w+))(?: AS (\w+))?")
+RAW_TABLE = re.compile(rf"(?<=FROM |JOIN )((?:{RAW_SCHEMA}|{HISTORY_SCHEMA})\.(\w+))(?: AS (\w+))?")
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,18 @@ def _find_version(
     connection: duckdb.DuckDBPyConnection, model: Model, sql: str, relations: Iterable[str]
 ) -> str | None:
     """Return what stands for all that a build reads; None where that is unsure."""
-    tables = sorted(".".join(table) for table in model.tables if table[0] != SETTING_SCHEMA)
-    versions = read_versions(connection, tables)
+    tables = sorted(
+        ".".join(table) for table in model.tables - model.histories if table[0] != SETTING_SCHEMA
+    )
+    # A version is written as its row is replaced; one is dropped alone, by age or to be forgotten.
+    histories = [f"{RAW_SCHEMA}.{name}" for _, name in model.histories]
+    versions = read_versions(connection, sorted({*tables, *histories}))
     if None in versions.values():
         return None
+    looks = read_looks(connection, sorted(map(".".join, model.histories)))
     settings = {name: connection.execute(f"FROM {name}").fetchall() for name in relations}
-    return sign(sql, model.grain, model.texts, CATEGORIES, settings, versions, duckdb.__version__)
+    parts = (sql, model.grain, model.texts, CATEGORIES, settings, versions, duckdb.__version__)
+    return sign(*parts, *sorted(looks.items()))
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -114,7 +121,8 @@ def _narrow(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     def select(found: re.Match[str]) -> str:
         table, name, alias = found.groups()
         there = read_columns(connection, table)
-        known = (c.name for c in (*find_endpoint(name).columns, *LOADER_COLUMNS))
+        known = [c.name for c in (*find_endpoint(name).columns, *LOADER_COLUMNS)]
+        known += ENDS if table.startswith(HISTORY_SCHEMA) else ()
         columns = ", ".join(f'"{column}"' for column in known if column in there)
         return f"(SELECT {columns} FROM {table}) AS {alias or name}"
 

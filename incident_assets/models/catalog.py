@@ -21,6 +21,7 @@ from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.comments import Description
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
 SETTING_SCHEMA = "setting"  # of relations that hold settings; they are no tables
@@ -64,6 +65,11 @@ class Model:
     grain: tuple[str, ...]
     tables: frozenset[tuple[str, str]]
     columns: tuple[ModelColumn, ...]
+
+    @property
+    def histories(self) -> frozenset[tuple[str, str]]:
+        """Those of its tables that hold what rows were."""
+        return frozenset(table for table in self.tables if table[0] == HISTORY_SCHEMA)
 
     @property
     def texts(self) -> Description:

@@ -33,8 +33,9 @@ from incident_assets.models.catalog import (
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.settings import Settings
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.history import ENDS
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,30 @@ def _find_tables(tree: exp.Expr) -> Iterator[tuple[str, str]]:
 
 
 def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Create empty raw tables and settings; return the types of their columns by schema, table."""
-    connection.execute(f"CREATE SCHEMA {RAW_SCHEMA}; CREATE SCHEMA {MODEL_SCHEMA}")
+    """Create empty raw tables, their histories and settings; return types by schema and table."""
+    for name in (RAW_SCHEMA, HISTORY_SCHEMA, MODEL_SCHEMA):
+        connection.execute(f"CREATE SCHEMA {name}")
     for endpoint in ENDPOINTS:
         columns = (*endpoint.columns, *LOADER_COLUMNS)
         listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
         connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
+        connection.execute(
+            f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} "
+            f"({listed}, _valid_to TIMESTAMPTZ, _ended VARCHAR)"
+        )
     register_settings(connection, Settings(), SETTINGS)
     define_categories(connection)
-    raw = {e.name: read_columns(connection, f"{RAW_SCHEMA}.{e.name}") for e in ENDPOINTS}
+    raw, history = (
+        {e.name: read_columns(connection, f"{schema}.{e.name}") for e in ENDPOINTS}
+        for schema in (RAW_SCHEMA, HISTORY_SCHEMA)
+    )
     settings = {name: read_columns(connection, name) for name in SETTINGS}
-    return {RAW_SCHEMA: raw, SETTING_SCHEMA: settings, MODEL_SCHEMA: {}}
+    return {
+        RAW_SCHEMA: raw,
+        HISTORY_SCHEMA: history,
+        SETTING_SCHEMA: settings,
+        MODEL_SCHEMA: {},
+    }
 
 
 def _trace(scope: Any, name: str) -> Iterator[ColumnSource]:
@@ -138,4 +152,6 @@ def find_sources(scope: Any, value: exp.Expr) -> Iterator[ColumnSource]:
         if isinstance(source, Scope):
             yield from _trace(source, column.name)
         else:
-            yield ColumnSource(source.db, source.name, column.name)
+            # What a row was came from the same field of the API as what it is.
+            is_was = source.db == HISTORY_SCHEMA and column.name not in ENDS
+            yield ColumnSource(RAW_SCHEMA if is_was else source.db, source.name, column.name)

@@ -21,7 +21,7 @@ from incident_assets.models.catalog import (
     read_models,
 )
 from incident_assets.models.lineage import find_projection, find_sources, parse_models
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 
 LISTED = "listed"  # relation of the rows, as `Trace.figure` reads it
 HINT = "API field"
@@ -234,7 +234,7 @@ def _follow(value: exp.Expr, scope: Any) -> str | None:
         source = scope.sources[value.table]
         if isinstance(source, exp.Table):
             if source.db != MODEL_SCHEMA:
-                row = "[{}]" * (source.db == RAW_SCHEMA and source.name != NAMED)
+                row = "[{}]" * (source.db in (RAW_SCHEMA, HISTORY_SCHEMA) and source.name != NAMED)
                 return f"{source.name}{row}.{value.name}"
             source = build_scope(parse_models()[source.name].tree)
         if not isinstance(source.expression, exp.Select):
