@@ -328,6 +328,14 @@ def test_a_reader_sees_the_old_table_until_all_of_the_new_one_is_there(raw: Path
 
 
 def test_a_key_that_is_there_twice_or_empty_undoes_the_build(raw: Path) -> None:
+    # So that no model is empty.
+    execute(
+        raw,
+        """INSERT INTO incident_history.incidents BY NAME
+        SELECT * REPLACE ('{"id": "other"}' AS severity), now() AS _valid_to, 'changed' AS _ended
+        FROM incident_api.incidents""",
+    )
+    execute(raw, "UPDATE incident_api.incidents SET _valid_from = now()")
     build_all(raw)
     for name, model in read_models().items():
         before = read_model(name, raw)

@@ -54,7 +54,7 @@ def test_every_column_goes_back_to_a_raw_column_or_a_stated_constant(model: Mode
                 assert origin.schema == CONSTANT
         # A column that is nothing but constants must be meant to be.
         if {origin.schema for origin in origins} == {CONSTANT}:
-            assert (model.name, column.name) == ("fct_on_call_shift", "period")
+            assert (model.name, column.name) == ("fct_incident_change", "source")
 
 
 def test_lineage_of_a_metric_ends_at_the_fields_of_the_api() -> None:

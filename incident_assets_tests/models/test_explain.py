@@ -59,7 +59,8 @@ def test_every_figure_can_be_worked_out_again_from_its_rows(mart: str, golden: P
                 rows = [dict(zip(explanation.header, r, strict=True)) for r in explanation.rows]
                 assert work_out(metric, rows) == make_near(row[metric]), metric
                 explained += 1
-    assert explained > 15
+    # Nothing was ever changed in this account; in test_changes, something is.
+    assert explained > 15 or mart == "mart_severity_changes"
 
 
 NEW_MART = """\
@@ -161,7 +162,7 @@ def test_the_rows_name_the_timestamps_and_fields_that_were_used(golden: Path) ->
             "mart_nothing",
             "incidents",
             WEEK,
-            "there are mart_follow_up_ageing, mart_incident_trend, mart_incident_weekly",
+            "there are mart_follow_up_ageing, mart_follow_up_flow, mart_incident_trend",
         ),
         ("mart_incident_weekly", "mttx", WEEK, "there are incidents, mttd_incidents"),
         ("mart_incident_weekly", "incidents", {"week": "2020-W01"}, "there are 2026-09-28"),
