@@ -14,7 +14,7 @@ import dlt
 import duckdb
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
-from incident_assets.api.failures import clean_text, describe_surprise
+from incident_assets.api.failures import describe_surprise, quote_notice
 from incident_assets.settings import Settings
 from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
 from incident_assets.sync.fetch import Fetcher
@@ -30,6 +30,7 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
+from incident_assets.sync.personal import conclude_masking
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit
@@ -139,6 +140,8 @@ class Sync:
             landed = [landing.endpoint for landing in self.landings]
             kept = {name for name, x in self.plan.verdicts.items() if not x.takes_away}
             dropped = swap_tables(self.connection, self.plan.schema, RAW_SCHEMA, landed, kept)
+            fresh = {x.endpoint.name for x in self.landings if x.file}
+            conclude_masking(self.connection, fresh - kept)
         load_id = self._find_load_id()
         tables = [name_table(x.name) for x in listings]
         looks = read_looks(self.connection, tables)
@@ -204,7 +207,9 @@ class Sync:
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)
-        notice = "; ".join(f"{x}: {clean_text(text)}" for x, text in listing.traffic.notice.items())
+        quotes = self.settings.personal_data == "keep"
+        notices = listing.traffic.notice.items()
+        notice = "; ".join(f"{x}: {quote_notice(text, quotes)}" for x, text in notices)
         return Outcome(
             resource=listing.name,
             listing="full" if listing.full else "changes",
