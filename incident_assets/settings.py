@@ -25,7 +25,9 @@ PASSWORD = re.compile(r"(^|\s|[?&])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re
 LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
 MOST_DAYS = 36500.0
 # DuckDB calls a database after its file, and cannot tell it from a schema of that name.
-SCHEMA_NAME = re.compile(r"incident_(api|sync|analytics)(_refresh|_staging)*", re.IGNORECASE)
+SCHEMA_NAME = re.compile(
+    r"incident_(api|sync|analytics|history)(_refresh|_staging)*", re.IGNORECASE
+)
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
 LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
 WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"

@@ -90,7 +90,7 @@ def describe_failure(error: Exception, url: str, key: Key, quotes: bool = True) 
     """Return why a listing failed for good, in one line without the key.
 
     Of what is no failure of a request only kind and place are told: its text may hold rows. Unless
-    it `quotes`, nothing is repeated that the API says in words of its own, since it may name people.
+    it `quotes`, nothing is repeated that the API says in its own words, which may name people.
     """
     if isinstance(error, BadPage):
         return Failure(

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -18,7 +17,7 @@ from incident_assets.api.personal import Mask
 from incident_assets.settings import REPORT_TITLE, Settings
 from incident_assets.sync.log import LOG_TABLE
 from incident_assets.warehouse.anew import write_anew
-from incident_assets.warehouse.comments import Description, write_comments
+from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.file import DatabaseError, has_table
 from incident_assets.warehouse.held import HeldDatabase
 from incident_assets.warehouse.masking import mask_tables
@@ -67,13 +66,16 @@ class Masking:
 
 
 def read_masking(connection: duckdb.DuckDBPyConnection) -> Masking:
-    """Return how the rows of a database were masked."""
-    if not has_table(connection, PERSONAL_TABLE):
-        return Masking()
+    """Return how the rows of a database were masked, by the table that `prepare_masking` makes."""
     row = connection.execute(
         f"SELECT mode, key, dropped, is_changing, is_due FROM {PERSONAL_TABLE}"
     ).fetchone()
     return Masking(row[0], row[1], tuple(row[2]), row[3], row[4]) if row else Masking()
+
+
+def read_any_masking(connection: duckdb.DuckDBPyConnection) -> Masking:
+    """Return how rows were masked, in a database of the program before too."""
+    return read_masking(connection) if has_table(connection, PERSONAL_TABLE) else Masking()
 
 
 def find_masking(mask: Mask | None) -> Masking:
@@ -86,7 +88,7 @@ def find_masking(mask: Mask | None) -> Masking:
 
 def find_lacking(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> set[str]:
     """Return the columns of a resource that are empty since they are masked or left out."""
-    masking = read_masking(connection)
+    masking = read_any_masking(connection)
     names = {name.partition(".")[::2] for name in masking.dropped}
     lacking = {column for resource, column in names if resource == endpoint.name}
     return lacking | {*endpoint.personal} if masking.mode == "drop" else lacking
@@ -105,11 +107,13 @@ def prepare_masking(
     That takes a full refresh of all tables there are. Part of the caller's transaction. Raises
     MaskMismatch.
     """
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {PERSONAL_TABLE} (mode VARCHAR, key VARCHAR, "
+        "dropped VARCHAR[], is_changing BOOLEAN, is_due BOOLEAN)"
+    )
     stored, wanted = read_masking(connection), find_masking(mask)
     if replace(stored, is_due=False) == wanted:
-        if stored == Masking():
-            return  # nothing is remembered of those who never asked
-        return _store(connection, stored)
+        return
     tables = [x for x in read_schema(connection, RAW_SCHEMA) if not x.startswith("_dlt")]
     if not _has_rows(connection, tables):
         return _store(connection, replace(wanted, is_due=stored.is_due))
@@ -157,7 +161,7 @@ def renew_database(settings: Settings, database: HeldDatabase) -> bool:
     if not database.warehouse.exists():
         return False
     with database.cursor(settings.lock_timeout) as connection:
-        if not read_masking(connection).is_due:
+        if not read_any_masking(connection).is_due:
             return False
         if not database.warehouse.has_file:
             forget_past(connection)
@@ -267,17 +271,8 @@ def _forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _store(connection: duckdb.DuckDBPyConnection, masking: Masking) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {LOG_SCHEMA}")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {PERSONAL_TABLE} (mode VARCHAR, key VARCHAR, "
-        "dropped VARCHAR[], is_changing BOOLEAN, is_due BOOLEAN)"
-    )
-    if read_masking(connection) == masking and masking != Masking():
-        return
-    values: list[Any] = [masking.mode, masking.key, list(masking.dropped)]
-    write_comments(connection, {PERSONAL_TABLE: PERSONAL_TEXTS})
     connection.execute(f"DELETE FROM {PERSONAL_TABLE}")
     connection.execute(
         f"INSERT INTO {PERSONAL_TABLE} VALUES (?, ?, ?, ?, ?)",
-        [*values, masking.is_changing, masking.is_due],
+        [masking.mode, masking.key, [*masking.dropped], masking.is_changing, masking.is_due],
     )

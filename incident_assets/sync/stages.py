@@ -30,7 +30,7 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
-from incident_assets.sync.personal import conclude_masking
+from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit
@@ -41,7 +41,12 @@ from incident_assets.warehouse.merging import (
     stamp_load,
     swap_tables,
 )
-from incident_assets.warehouse.schemas import ACCOUNT_TABLE, RAW_SCHEMA, VERSION_TABLE
+from incident_assets.warehouse.schemas import (
+    ACCOUNT_TABLE,
+    PERSONAL_TABLE,
+    RAW_SCHEMA,
+    VERSION_TABLE,
+)
 from incident_assets.warehouse.versions import (
     COMMENTS,
     VERSION_TEXTS,
@@ -170,6 +175,7 @@ class Sync:
     def _describe_tables(self, said: str | None) -> None:
         """Write comments where they are others than what is `said`, or a table was written."""
         ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
+        ours[PERSONAL_TABLE] = PERSONAL_TEXTS
         texts = ours | {name_table(x.name): describe_endpoint(x) for x in ENDPOINTS}
         version = sign(texts)
         written = [x.endpoint for x in self.landings if x.is_new or x.rows]
