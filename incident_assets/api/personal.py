@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
-from typing import Any
+from operator import is_
+from typing import Any, cast
 
 import msgspec
 
@@ -22,17 +23,21 @@ from incident_assets.settings import DROP_FIELDS, SettingError, Settings
 
 PREFIX = "p_"  # of a hash, which is 64 bits of it
 DROPPED = "(dropped)"  # in place of an address in the middle of a text
-MOST_KNOWN = 20_000  # cells and parts of cells whose masks are remembered, of a column
-LONGEST_KNOWN = 8192  # bytes of those
+MOST_KNOWN = 5000  # cells and parts of cells whose masks are remembered, of a column
+LONGEST_KNOWN = 1000  # bytes of those
+MOST_SHAPES = 100_000  # of texts that hold nobody
 
 _HASH = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 _ADDRESS = re.compile(r"[^\s@<>()\[\]\"',;:]+@[^\s@<>()\[\]\"',;:]+\.[^\W\d_]{2,}")
 _CHAT_ID = re.compile(r"(?=[A-Z]*[0-9])[UW][A-Z0-9]{7,12}")  # of a person in Slack
 _ID = re.compile(r"01[0-9A-HJKMNP-TV-Z]{24}")  # as the API makes them
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[+-]\d\d:?\d\d)?)?")
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
+_Known = dict[bytes | str, bytes | str | None]
+
 # Over the text of a cell, as it came.
 _KEYS = re.compile(rb'"([^"\\]*)"\s*:')
+_NAMED = re.compile(rb'"name"\s*:\s*"([^"\\]*)"')
 _QUOTED_CHAT_ID = re.compile(rb'"(?=[A-Z]*[0-9])[UW][A-Z0-9]{7,12}"')
 
 # Words of a field's name, without a plural's s. The last one says what the field is.
@@ -116,8 +121,8 @@ class Mask:
         self.mode = mode
         self.dropped = frozenset(dropped)
         self._key = key.encode()
-        self._known: dict[tuple[str, str], dict[bytes, bytes | None]] = {}
-        self._harmless: set[bytes] = set()
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._harmless: set[int] = set()
 
     def touches(self, endpoint: Endpoint, column: Column) -> bool:
         """Whether any cell of a column may become another one."""
@@ -144,7 +149,13 @@ class Mask:
         if column.type == "text":
             return [None if cell is None else self.veil(_read_text(cell)) for cell in cells]
         known = self._known.setdefault((endpoint.name, column.name), {})
-        return [None if x is None else self._mask_cell(endpoint, column, x, known) for x in cells]
+        masked: list[bytes | str | None] = []
+        for cell in cells:
+            found = known.get(cell, _UNKNOWN) if cell is not None else None
+            if cell is not None and found is _UNKNOWN:
+                found = self._mask_cell(endpoint, column, cell, known)
+            masked.append(cast("bytes | str | None", found))
+        return masked
 
     def veil(self, text: str) -> str | None:
         """Return what stands in the place of a text that is a person's."""
@@ -163,49 +174,54 @@ class Mask:
         return hmac.digest(self._key, message, "sha256").hex()
 
     def _mask_cell(
-        self,
-        endpoint: Endpoint,
-        column: Column,
-        cell: bytes | str,
-        known: dict[bytes, bytes | None],
+        self, endpoint: Endpoint, column: Column, cell: bytes | str, known: _Known
     ) -> bytes | str | None:
         raw = cell.encode() if isinstance(cell, str) else cell
-        masked = known.get(raw, raw)
-        if raw not in known:
-            try:
-                masked = self._mask_json(endpoint, column, raw, known)
-            except (ValueError, RecursionError):  # nested too deep to be looked into
-                masked = _dump(self.veil(raw.decode("utf-8", "replace")))
-            if len(raw) <= LONGEST_KNOWN:
-                _remember(known, raw, masked)
-        return masked if masked is None or isinstance(cell, bytes) else masked.decode()
+        try:
+            masked = self._mask_json(endpoint, column, raw, known)
+        except (ValueError, RecursionError):  # nested too deep to be looked into
+            masked = _dump(self.veil(raw.decode("utf-8", "replace")))
+        same = masked if masked is None or isinstance(cell, bytes) else masked.decode()
+        if raw[:1] != b"[" and len(raw) <= LONGEST_KNOWN:  # of lists, the parts are
+            _remember(known, cell, same)
+        return same
 
     def _mask_json(
-        self, endpoint: Endpoint, column: Column, raw: bytes, known: dict[bytes, bytes | None]
+        self, endpoint: Endpoint, column: Column, raw: bytes, known: _Known
     ) -> bytes | None:
         if column.name == "_rescued":
             return self._mask_rescued(endpoint, raw)
         # Of a resource that is people, what the table does not know is theirs.
         inside = bool(endpoint.personal) and column not in endpoint.columns
-        kind = find_kind(column.name)
-        if not inside and kind not in _TELLING and not self._may_hold_person(raw):
+        is_told = inside or find_kind(column.name) in _TELLING
+        shape = 0 if is_told else self._find_shape(raw)
+        if shape in self._harmless:
             return raw
         if raw[:1] == b"[":
             # Most lists are made of few parts, over and over again.
-            parts = [self._mask_part(x, column.name, inside, known) for x in _split(raw)]
-            return b"[" + b",".join(parts) + b"]"
+            parts = _split(raw)
+            masked = [self._mask_part(x, column.name, inside, is_told, known) for x in parts]
+            if shape and all(map(is_, masked, parts)):
+                self._note_harmless(shape)
+                return raw
+            return b"[" + b",".join(masked) + b"]"
+        if not is_told and not self._may_hold_person(raw, shape):
+            return raw
         return _dump(self._walk(parse_json(raw), column.name, inside))
 
     def _mask_part(
-        self, part: bytes, name: str, inside: bool, known: dict[bytes, bytes | None]
+        self, part: bytes, name: str, inside: bool, is_told: bool, known: _Known
     ) -> bytes:
+        """Return the part itself where nobody is in it, nor in another one of its shape."""
         key = b"," + part  # no cell begins so
         masked = known.get(key)
         if masked is None:
+            if not is_told and not self._may_hold_person(part, self._find_shape(part)):
+                return part
             masked = _dump(self._walk(parse_json(part), name, inside)) or b"null"
             if len(part) <= LONGEST_KNOWN:
                 _remember(known, key, masked)
-        return masked
+        return cast(bytes, masked)
 
     def _mask_rescued(self, endpoint: Endpoint, raw: bytes) -> bytes | None:
         """Mask what could not stand in its own column, by the names of those."""
@@ -232,17 +248,38 @@ class Mask:
             kept[self._name(name)] = self._walk(value, name, inside)
         return _dump(kept) if kept else None
 
-    def _may_hold_person(self, raw: bytes) -> bool:
-        """Whether a JSON text has anything by which a person would be found in it."""
-        if b"@" in raw or b"\\" in raw:  # an escaped name cannot be told from here
-            return True
+    def _find_shape(self, raw: bytes) -> int:
+        """Return what stands for a JSON text but for its digits; 0 where those may be a person's.
+
+        Names of fields mean the same with other digits, so nobody is in any text of a shape in
+        which nobody was found. An escaped text cannot be told from here.
+        """
+        if b"@" in raw or b"\\" in raw:
+            return 0
         if (b'"U' in raw or b'"W' in raw) and _QUOTED_CHAT_ID.search(raw):
+            return 0
+        return hash(raw.translate(None, b"0123456789"))
+
+    def _may_hold_person(self, raw: bytes, shape: int) -> bool:
+        """Whether a JSON text of that shape has anything by which a person would be found in it."""
+        if shape in self._harmless:
+            return False
+        if not shape:
             return True
-        new = set(_KEYS.findall(raw)) - self._harmless
-        harmless = {x for x in new if not _tells(x.decode("utf-8", "replace"))}
-        if len(self._harmless) < MOST_KNOWN:
-            self._harmless |= harmless
-        return new != harmless
+        names = {x.decode("utf-8", "replace") for x in _KEYS.findall(raw)}
+        # A custom field is a person's by what it is called.
+        if "custom_field" in names and not _is_number(raw):
+            if any(map(_names_people, _read_names(raw))):
+                return True
+        if any(map(_tells, names)):
+            return True
+        self._note_harmless(shape)
+        return False
+
+    def _note_harmless(self, shape: int) -> None:
+        if len(self._harmless) >= MOST_SHAPES:
+            self._harmless.clear()
+        self._harmless.add(shape)
 
     def _walk(self, value: Any, name: str, inside: bool, is_user: bool = False) -> Any:
         """Return a parsed value of a field, with what is a person's masked.
@@ -267,7 +304,11 @@ class Mask:
         inside = inside or _is_user(value)
         beside_role = any(find_kind(x) is Kind.THING and x.lower().endswith("role") for x in value)
         field = value.get("custom_field")
-        theirs = isinstance(field, dict) and _names_people(field.get("name"))
+        theirs = (
+            isinstance(field, dict)
+            and _names_people(field.get("name"))
+            and field.get("field_type") != "numeric"  # how many customers were hit
+        )
         labels = _is_reference(value.get("literal"))
         masked = {}
         for name, cell in value.items():
@@ -314,13 +355,22 @@ class Mask:
         return _ADDRESS.sub(lambda found: self.veil(found[0]) or DROPPED, name)
 
 
+_UNKNOWN = object()
 _TELLING = (Kind.PERSON, Kind.DUTY, Kind.CONTACT)
 
 
 def _tells(name: str) -> bool:
     """Whether a field of this name decides whether it, or one beside it, is a person's."""
-    is_role = name.lower().endswith("role")
-    return is_role or name in ("custom_field", "literal") or find_kind(name) in _TELLING
+    return name.lower().endswith("role") or name == "literal" or find_kind(name) in _TELLING
+
+
+def _is_number(raw: bytes) -> bool:
+    """Whether a text is of one custom field, which is a number."""
+    return raw.count(b'"custom_field"') == 1 and b'"field_type":"numeric"' in raw
+
+
+def _read_names(raw: bytes) -> list[str]:
+    return [x.decode("utf-8", "replace") for x in _NAMED.findall(raw)]
 
 
 def _is_named(value: Mapping[str, Any]) -> bool:
@@ -373,10 +423,10 @@ def _dump(value: Any) -> bytes | None:
     return None if value is None else dump_json(value).encode()
 
 
-def _remember(known: dict[bytes, bytes | None], raw: bytes, masked: bytes | None) -> None:
+def _remember(known: _Known, cell: bytes | str, masked: bytes | str | None) -> None:
     if len(known) >= MOST_KNOWN:
         known.clear()
-    known[raw] = masked
+    known[cell] = masked
 
 
 def _read_text(cell: bytes | str) -> str:
