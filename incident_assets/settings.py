@@ -166,7 +166,9 @@ class Settings:
     keep_runs_days: float = _setting(
         "INCIDENT_KEEP_RUNS_DAYS",
         30.0,
-        "Days after which Dagster's runs are deleted, but the latest of each asset and check",
+        "Days after which Dagster's runs are deleted, but the latest of each asset and check; 0, "
+        "those too",
+        zero=True,
         days=True,
     )
     lake_keep_days: float = _setting(

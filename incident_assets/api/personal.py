@@ -268,9 +268,9 @@ class Mask:
             return True
         names = {x.decode("utf-8", "replace") for x in _KEYS.findall(raw)}
         # A custom field is a person's by what it is called.
-        if "custom_field" in names and not _is_number(raw):
-            if any(map(_names_people, _read_names(raw))):
-                return True
+        is_named = "custom_field" in names and not _is_number(raw)
+        if is_named and any(map(_names_people, _read_names(raw))):
+            return True
         if any(map(_tells, names)):
             return True
         self._note_harmless(shape)
