@@ -207,7 +207,7 @@ class Mask:
             return b"[" + b",".join(masked) + b"]"
         if not is_told and not self._may_hold_person(raw, shape):
             return raw
-        return _dump(self._walk(parse_json(raw), column.name, inside))
+        return _dump(self._walk(parse_json(raw), column.name, inside, inside))
 
     def _mask_part(
         self, part: bytes, name: str, inside: bool, is_told: bool, known: _Known
@@ -218,7 +218,7 @@ class Mask:
         if masked is None:
             if not is_told and not self._may_hold_person(part, self._find_shape(part)):
                 return part
-            masked = _dump(self._walk(parse_json(part), name, inside)) or b"null"
+            masked = _dump(self._walk(parse_json(part), name, inside, inside)) or b"null"
             if len(part) <= LONGEST_KNOWN:
                 _remember(known, key, masked)
         return cast(bytes, masked)
@@ -240,12 +240,12 @@ class Mask:
             if isinstance(value, str) and value[:1] in ('"', "{", "["):
                 # What UTF-8 cannot hold, as JSON of its own.
                 try:
-                    value = self._walk(parse_json(value.encode()), name, inside)
+                    value = self._walk(parse_json(value.encode()), name, inside, inside)
                     kept[self._name(name)] = dump_ascii(value)
                     continue
                 except (ValueError, RecursionError):
                     pass
-            kept[self._name(name)] = self._walk(value, name, inside)
+            kept[self._name(name)] = self._walk(value, name, inside, inside)
         return _dump(kept) if kept else None
 
     def _find_shape(self, raw: bytes) -> int:
