@@ -88,6 +88,7 @@ def read_models_and_joins() -> dict[str, Any]:
     return {name: x.rows for name, x in built.items()} | joined
 
 
+@pytest.mark.slow
 def test_a_database_that_keeps_people_shows_them(hostile: Hostile, settings: Settings) -> None:
     """What the other tests look for would be found."""
     sync(settings)
@@ -125,6 +126,7 @@ def test_nobody_is_in_the_spool(mode: str, hostile: Hostile, settings: Settings)
         assert find_in_files(hostile.secrets, Path.cwd()) == {}
 
 
+@pytest.mark.slow
 @MODES
 def test_models_count_what_they_count_with_people(
     mode: str, api: DemoApi, settings: Settings
@@ -148,6 +150,7 @@ def test_one_person_has_one_hash(api: DemoApi, settings: Settings) -> None:
     assert all(row["name"].startswith("p_") and len(row["name"]) == 18 for row in names)
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("has_history", [False, True])
 def test_a_full_refresh_masks_what_was_kept(
@@ -192,6 +195,7 @@ def test_a_full_refresh_masks_what_was_kept(
     assert {x.changed for x in sync(wanted).values()} == {0}
 
 
+@pytest.mark.slow
 def test_rows_masked_where_they_stand_are_those_that_a_sync_writes(
     hostile: Hostile, settings: Settings
 ) -> None:
@@ -212,6 +216,7 @@ def test_rows_masked_where_they_stand_are_those_that_a_sync_writes(
         ), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["drop", "keep", "another key"])
 def test_from_hashes_there_is_no_way_back_for_history(
     to: str, hostile: Hostile, settings: Settings, caplog: pytest.LogCaptureFixture
@@ -234,6 +239,7 @@ def test_from_hashes_there_is_no_way_back_for_history(
     sync(wanted)
 
 
+@pytest.mark.slow
 def test_a_change_that_is_not_whole_has_to_be_done_again(
     api: DemoApi, settings: Settings, hostile: Hostile
 ) -> None:
