@@ -79,7 +79,8 @@ class Endpoint:
     is a column, with `.field` into an object and `[]` over an array.
 
     `personal` are text columns that are a person's name, address or chat id; where there are any,
-    rows are people. `needed` are texts and objects that models cannot do without.
+    rows are people. `needed` are texts and objects that models cannot do without. `scrubbed` are
+    texts that the account may scrub, so that what they were is to be known no more.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Endpoint:
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     personal: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    scrubbed: tuple[str, ...] = ()
 
     @property
     def newest(self) -> Way:
@@ -374,6 +376,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         },
         enums={"new_incident_status.category": STATUS_CATEGORIES},
         needed=("incident_id", "new_incident_status"),
+        scrubbed=("message",),
         columns=(
             ID,
             text("incident_id", "Incident that was updated"),
@@ -559,6 +562,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "external_issue_reference.provider": ISSUE_TRACKERS,
             "incident_status.category": STATUS_CATEGORIES,
         },
+        scrubbed=("summary",),
         needed=(
             "mode",
             "incident_status",

@@ -107,10 +107,7 @@ def prepare_masking(
     That takes a full refresh of all tables there are. Part of the caller's transaction. Raises
     MaskMismatch.
     """
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {PERSONAL_TABLE} (mode VARCHAR, key VARCHAR, "
-        "dropped VARCHAR[], is_changing BOOLEAN, is_due BOOLEAN)"
-    )
+    _prepare_table(connection)
     stored, wanted = read_masking(connection), find_masking(mask)
     if replace(stored, is_due=False) == wanted:
         return
@@ -128,9 +125,16 @@ def prepare_masking(
         mask_tables(connection, (RAW_SCHEMA, HISTORY_SCHEMA), step, known.values())
     else:
         _end_history(connection)
-    _forget_derived(connection)
+    forget_derived(connection)
+    logger.info("models are dropped, since they hold names too: the next run builds them")
     doubt_versions(connection, [f"{RAW_SCHEMA}.{name}" for name in tables])
     _store(connection, replace(wanted, is_changing=not _is_onward(stored, wanted), is_due=True))
+
+
+def note_due(connection: duckdb.DuckDBPyConnection) -> None:
+    """Note that the database has to be written anew. Part of the caller's transaction."""
+    _prepare_table(connection)
+    _store(connection, replace(read_masking(connection), is_due=True))
 
 
 def conclude_masking(connection: duckdb.DuckDBPyConnection, refreshed: Collection[str]) -> None:
@@ -256,8 +260,18 @@ def _end_history(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
-    """Drop what was made of the rows, and texts of the API in the log; runs make it again."""
+def _prepare_table(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {PERSONAL_TABLE} (mode VARCHAR, key VARCHAR, "
+        "dropped VARCHAR[], is_changing BOOLEAN, is_due BOOLEAN)"
+    )
+
+
+def forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what was made of the rows, and texts of the API in the log; runs make it again.
+
+    Part of the caller's transaction.
+    """
     connection.execute(f"DROP SCHEMA IF EXISTS {MODEL_SCHEMA} CASCADE")
     connection.execute(f"DROP TABLE IF EXISTS {FINDING_TABLE}")
     for column in ("error", "notice"):
@@ -267,7 +281,6 @@ def _forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
                 f"UPDATE {LOG_TABLE} SET {column} = ? WHERE coalesce({column}, '') <> ''",
                 [LEFT_OUT],
             )
-    logger.info("models are dropped, since they hold names too: the next run builds them")
 
 
 def _store(connection: duckdb.DuckDBPyConnection, masking: Masking) -> None:

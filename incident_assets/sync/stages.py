@@ -30,7 +30,7 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
-from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking
+from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit, transact
@@ -264,6 +264,8 @@ class Sync:
             if self.plan.refreshes or sure[table] is None:
                 self.history.close_versions(listing.name, at)
                 changed = stamp_load(self.connection, table, load_id, at)
+            if listing.full and changed and self.history.drop_scrubbed(listing.endpoint, at):
+                note_due(self.connection)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 self.history.end_deleted(listing.name, listing.spool.sql, at)
                 deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)
