@@ -37,6 +37,7 @@ def command() -> None:
     incident-assets explain  shows the rows behind a figure
     incident-assets export   writes it into a folder: a backup, or on its way to a lake
     incident-assets import   fills an empty database or lake from such a folder
+    incident-assets forget   deletes an incident, a user or all history, to the last byte
 
     Settings are environment variables. A file .env in the working directory may hold them, and
     beats the shell's. Two are needed, INCIDENT_API_BASE_URL and INCIDENT_API_KEY; the database is
@@ -193,6 +194,31 @@ def _move(move: Callable[[Settings, Path], Any], folder: Path) -> int:
     account = moved.account["dashboard_url"] or moved.account["host"]
     rows = sum(table.rows for table in moved.tables)
     click.echo(f"{folder}: {len(moved.tables)} tables with {rows:,} rows of {account}")
+    return 0
+
+
+@command.command()
+@click.option("--incident", "incidents", multiple=True, metavar="ID", help="This incident, by id.")
+@click.option("--user", "users", multiple=True, metavar="ID", help="This user, by id.")
+@click.option("--history", is_flag=True, help="What rows were before: every version of all.")
+def forget(incidents: tuple[str, ...], users: tuple[str, ...], history: bool) -> int:
+    """Delete an incident, a user or all history, with every version, from all that is written.
+
+    With an incident go its updates, actions and follow-ups. A user's name, address and chat id go
+    from other rows too. Database and published copy are written anew, so that no byte is left, and
+    models and report made again. Whoever is to be forgotten has to be so in the account first, or
+    the next sync brings them back.
+    """
+    from incident_assets.report.forgetting import forget as forget_all
+    from incident_assets.warehouse.file import DatabaseError
+
+    try:
+        if not (incidents or users or history):
+            raise SettingError("nothing to forget: give --incident ID, --user ID or --history")
+        done = forget_all(_read_settings(), incidents, users, history)
+    except (SettingError, DatabaseError) as error:
+        return _refuse(error)
+    click.echo(f"{done.rows:,} rows and {done.versions:,} versions of rows are forgotten")
     return 0
 
 

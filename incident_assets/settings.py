@@ -33,6 +33,11 @@ LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
 HISTORY = "INCIDENT_KEEP_HISTORY"
 WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
 SCHEDULES = "INCIDENT_SCHEDULES"
+PERSONAL, PERSONAL_KEY = "INCIDENT_PERSONAL_DATA", "INCIDENT_PERSONAL_DATA_KEY"
+DROP_FIELDS = "INCIDENT_DROP_FIELDS"
+PERSONAL_MODES = ("keep", "hash", "drop")
+REPORT_TITLE = "Incident reliability report"  # by which a page of ours is known
+SHORTEST_KEY = 16  # characters; whoever guesses it can tell whose name a hash is
 # What the definitions follow from, rather than a run.
 SHOWN = (WEBHOOK, OWNERS, SCHEDULES, LAKE, LAKE_DATA)
 
@@ -110,6 +115,24 @@ class Settings:
         "",
         "Days that a follow-up may take, by priority: `Urgent=7,High=14`; unset, no limit",
     )
+    personal_data: str = _setting(
+        PERSONAL,
+        "keep",
+        "What becomes of names, addresses and chat ids of people: `keep`, `hash` or `drop` "
+        "([personal data](personal-data.md))",
+    )
+    personal_data_key: str = _setting(
+        PERSONAL_KEY,
+        "",
+        f"Key of the hashes, at least {SHORTEST_KEY} characters; a secret",
+        secret=True,
+    )
+    drop_fields: str = _setting(
+        DROP_FIELDS,
+        "",
+        "Columns that are left empty, such as free text: "
+        "`incident_updates.message,incidents.summary`",
+    )
     time_zone: str = _setting(
         "INCIDENT_TIME_ZONE",
         "UTC",
@@ -150,7 +173,9 @@ class Settings:
     keep_runs_days: float = _setting(
         "INCIDENT_KEEP_RUNS_DAYS",
         30.0,
-        "Days after which Dagster's runs are deleted, but the latest of each asset and check",
+        "Days after which Dagster's runs are deleted, but the latest of each asset and check; 0, "
+        "those too",
+        zero=True,
         days=True,
     )
     lake_keep_days: float = _setting(
@@ -170,6 +195,7 @@ class Settings:
                 "such as Europe/Berlin or America/New_York"
             )
         _check_history(self.keep_history)
+        _check_personal(self.personal_data, self.personal_data_key)
         _check_lake(self.lake_catalog, self.lake_data)
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
             _check_database(name, path)
@@ -388,6 +414,19 @@ def _check_history(value: str) -> None:
         f"{HISTORY} is {value!r}: it should be on, off, or a number of days, above 0 and at most "
         f"{MOST_DAYS:.0f}"
     )
+
+
+def _check_personal(mode: str, key: str) -> None:
+    if mode not in PERSONAL_MODES:
+        raise SettingError(
+            f"{PERSONAL} is {mode!r}: it should be keep, hash or drop (docs/personal-data.md)"
+        )
+    if mode == "hash" and len(key) < SHORTEST_KEY:
+        is_short = f"has {len(key)} characters" if key else "is not set"
+        raise SettingError(
+            f"{PERSONAL} is hash and {PERSONAL_KEY} {is_short}: give at least {SHORTEST_KEY}, such "
+            "as those of `openssl rand -hex 32`, and keep them where the API key is kept"
+        )
 
 
 def _check_lake(catalog: str, data: str) -> None:

@@ -55,11 +55,28 @@ def test_not_to_wait_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     expect_refusal("INCIDENT_LOCK_TIMEOUT", "0 or more")
 
 
-def test_days_are_days_and_more_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_are_days(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INCIDENT_KEEP_RUNS_DAYS", "365")
     assert read_settings().keep_runs_days == 365
-    monkeypatch.setenv("INCIDENT_KEEP_RUNS_DAYS", "0")
-    expect_refusal("INCIDENT_KEEP_RUNS_DAYS", "number of days, above 0")
+    monkeypatch.setenv("INCIDENT_KEEP_RUNS_DAYS", "-1")
+    expect_refusal("INCIDENT_KEEP_RUNS_DAYS", "number of days, 0 or more")
+    monkeypatch.delenv("INCIDENT_KEEP_RUNS_DAYS")
+    monkeypatch.setenv("INCIDENT_LAKE_KEEP_DAYS", "0")
+    expect_refusal("INCIDENT_LAKE_KEEP_DAYS", "number of days, above 0")
+
+
+def test_personal_data_is_kept_hashed_with_a_key_or_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_settings().personal_data == "keep"
+    monkeypatch.setenv("INCIDENT_PERSONAL_DATA", "hide")
+    expect_refusal("INCIDENT_PERSONAL_DATA is 'hide'", "keep, hash or drop")
+    monkeypatch.setenv("INCIDENT_PERSONAL_DATA", "hash")
+    expect_refusal("INCIDENT_PERSONAL_DATA_KEY is not set", "at least 16")
+    monkeypatch.setenv("INCIDENT_PERSONAL_DATA_KEY", "shorter")
+    expect_refusal("INCIDENT_PERSONAL_DATA_KEY has 7 characters")
+    monkeypatch.setenv("INCIDENT_PERSONAL_DATA_KEY", "long enough for a key")
+    assert "long enough" not in repr(read_settings())
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -77,6 +77,10 @@ class Endpoint:
     The checks know from here which columns the API may leave empty (`optional`), which resource
     the id at a path belongs to (`references`), and which values a path can have (`enums`). A path
     is a column, with `.field` into an object and `[]` over an array.
+
+    `personal` are text columns that are a person's name, address or chat id; where there are any,
+    rows are people. `needed` are texts and objects that models cannot do without. `scrubbed` are
+    texts that the account may scrub, so that what they were is to be known no more.
     """
 
     name: str
@@ -88,6 +92,9 @@ class Endpoint:
     optional: tuple[str, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    personal: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    scrubbed: tuple[str, ...] = ()
 
     @property
     def newest(self) -> Way:
@@ -188,6 +195,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         optional=("assignee", "completed_at"),
         references=TASK_REFERENCES,
         enums={"status": TASK_STATUSES},
+        needed=("incident_id", "status"),
         columns=(
             ID,
             text("incident_id", "Incident that the action belongs to"),
@@ -298,6 +306,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "status": TASK_STATUSES,
             "external_issue_reference.provider": ISSUE_TRACKERS,
         },
+        needed=("incident_id", "status"),
         columns=(
             ID,
             text("incident_id", "Incident that the follow-up belongs to"),
@@ -324,6 +333,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="Parts that people play in an incident.",
         optional=("required",),
         enums={"role_type": ("lead", "reporter", "custom")},
+        needed=("role_type",),
         columns=(
             ID,
             text("name", "Name that people read"),
@@ -342,6 +352,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         group="reference",
         grain="one row per timestamp definition",
         description="Moments of an incident that the account records, such as Reported or Fixed.",
+        needed=("name",),
         columns=(
             ID,
             text("name", "Name that people read; an account may rename it"),
@@ -364,6 +375,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "updater.user.id": "users",
         },
         enums={"new_incident_status.category": STATUS_CATEGORIES},
+        needed=("incident_id", "new_incident_status"),
+        scrubbed=("message",),
         columns=(
             ID,
             text("incident_id", "Incident that was updated"),
@@ -382,6 +395,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         grain="one row per incident status",
         description="Statuses that an incident moves through.",
         enums={"category": STATUS_CATEGORIES},
+        needed=("name", "category"),
         columns=(
             ID,
             text("name", "Name that people read; an account may rename it"),
@@ -443,6 +457,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         grain="one row per user, leavers included",
         description="People of the account.",
         optional=("email", "slack_user_id"),
+        personal=("name", "email", "slack_user_id"),
         columns=(
             ID,
             text("name", "Full name"),
@@ -547,6 +562,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "external_issue_reference.provider": ISSUE_TRACKERS,
             "incident_status.category": STATUS_CATEGORIES,
         },
+        scrubbed=("summary",),
+        needed=(
+            "mode",
+            "incident_status",
+            "incident_role_assignments",
+            "incident_timestamp_values",
+        ),
         columns=(
             ID,
             text("reference", "Short reference such as INC-123"),

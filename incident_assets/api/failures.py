@@ -4,10 +4,12 @@ Texts never hold the key; what comes from the API is cleaned. Whether an answer 
 whether to ask again, is decided in `pages` and `session`.
 """
 
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate
 from pathlib import Path
 
 import orjson
@@ -22,6 +24,7 @@ from incident_assets.settings import SettingError
 
 MISSING_STATUSES = (404, 405, 410, 501)
 LONGEST_TEXT = 300  # characters
+CODE = re.compile(r"[a-z0-9_.-]{1,100}", re.IGNORECASE)  # no words, and no address
 SHORTEST_SECRET = 8  # characters; a shorter key would blank out ordinary words
 
 
@@ -53,6 +56,17 @@ def clean_text(text: str, key: Key | None = None) -> str:
     return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT] + "…"
 
 
+def quote_notice(text: str, quotes: bool = True) -> str:
+    """Return what the API announces of a path's end; unless it `quotes`, a date or a word of ours.
+
+    As in the headers Deprecation and Sunset.
+    """
+    if quotes or re.fullmatch(r"true|@\d{1,12}", text):
+        return clean_text(text)
+    date = parsedate(text)
+    return f"{date[0]}-{date[1]:02}-{date[2]:02}" if date else "announced"
+
+
 def find_request_error(error: BaseException) -> RequestException | BadPage | None:
     """Return what went wrong with a request, out of what dlt has wrapped it in; None if nothing."""
     return next((e for e in unwrap(error) if isinstance(e, RequestException | BadPage)), None)
@@ -72,10 +86,11 @@ def is_missing(error: Exception) -> bool:
     return isinstance(error, Redirected | NoPage)
 
 
-def describe_failure(error: Exception, url: str, key: Key) -> Failure:
+def describe_failure(error: Exception, url: str, key: Key, quotes: bool = True) -> Failure:
     """Return why a listing failed for good, in one line without the key.
 
-    Of what is no failure of a request only kind and place are told: its text may hold rows.
+    Of what is no failure of a request only kind and place are told: its text may hold rows. Unless
+    it `quotes`, nothing is repeated that the API says in its own words, which may name people.
     """
     if isinstance(error, BadPage):
         return Failure(
@@ -98,7 +113,7 @@ def describe_failure(error: Exception, url: str, key: Key) -> Failure:
     if isinstance(error, Redirected):
         status = error.response.status_code if error.response is not None else None
         return Failure(
-            clean_text(str(error), key),
+            clean_text(str(error), key) if quotes else f"{status}: redirected elsewhere",
             "Set INCIDENT_API_BASE_URL to the API's own address",
             status,
         )
@@ -109,7 +124,11 @@ def describe_failure(error: Exception, url: str, key: Key) -> Failure:
             "Check INCIDENT_API_BASE_URL, the network and proxy settings, then sync again",
         )
     status, api = response.status_code, _read_error(response, key)
+    if not quotes:
+        api = {x: text if CODE.fullmatch(text) else "" for x, text in api.items()} | {"message": ""}
     message = f"{status} {api['type']}: {api['message']}" if api["message"] else f"status {status}"
+    if not quotes and api["type"]:
+        message = f"{status} {api['type']}"
     if may_pass(response):
         message += f", {ATTEMPTS} times"
         remedy = "The API is in trouble or busy: sync again later"

@@ -27,6 +27,7 @@ from incident_assets.api.exact_json import (
     is_storable,
     parse_json,
 )
+from incident_assets.api.personal import Mask
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "text": pa.string(),
@@ -129,40 +130,71 @@ class UnknownFields:
 
 
 def build_table(
-    endpoint: Endpoint, items: Sequence[Any], unknown: UnknownFields | None = None
+    endpoint: Endpoint,
+    items: Sequence[Any],
+    unknown: UnknownFields | None = None,
+    mask: Mask | None = None,
 ) -> pa.Table:
     """Return one typed row per item, in order; items are all Rows or all parsed objects.
 
     Columns: the pinned ones, `unknown` fields in alphabetical order as JSON text, `_rescued` (JSON
     text of an object, or null), `_deleted_at` and `_valid_from` (null), `_dlt_load_id`
-    (NOT_LOADED). Every item has a text `id`.
+    (NOT_LOADED). Every item has a text `id`. With a mask, what is a person's is in no cell.
     """
     if items and isinstance(items[0], Row):
         names = [field.encode_name for field in msgspec.structs.fields(items[0])]
         extra = names[len(endpoint.columns) :]
         try:
-            return _build_from_rows(endpoint, extra, items)
+            return _build_from_rows(endpoint, extra, items, mask)
         except (pa.ArrowInvalid, ValueError, OverflowError):
             items = [_unpack(names, row) for row in items]
-    return _build_from_objects(endpoint, items, unknown or UnknownFields(endpoint))
+    table = _build_from_objects(endpoint, items, unknown or UnknownFields(endpoint))
+    return mask_table(endpoint, table, mask) if mask else table
+
+
+def mask_table(endpoint: Endpoint, table: pa.Table, mask: Mask) -> pa.Table:
+    """Return a table of a resource with what is a person's masked, unknown columns as JSON."""
+    pinned = {column.name: column for column in (*endpoint.columns, *LOADER_COLUMNS)}
+    for number, name in enumerate(table.column_names):
+        column = pinned.get(name, Column(name, "json", ""))
+        if mask.touches(endpoint, column):
+            field = table.schema.field(number)
+            cells: list[Any] = table.column(number).to_pylist()
+            if pa.types.is_string(field.type):
+                cells = mask.mask_cells(endpoint, column, cells)
+            else:
+                cells = [None] * len(cells)
+            table = table.set_column(number, field, pa.array(cells, field.type))
+    return table
 
 
 def _build_fields(endpoint: Endpoint, extra: Sequence[str]) -> list[Column]:
     return build_columns(endpoint, extra)[: -len(LOADER_COLUMNS)]
 
 
-def _build_from_rows(endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row]) -> pa.Table:
+def _build_from_rows(
+    endpoint: Endpoint, extra: Sequence[str], rows: Sequence[Row], mask: Mask | None
+) -> pa.Table:
     fields = _build_fields(endpoint, extra)
     values = zip(*map(msgspec.structs.astuple, rows), strict=True)
-    arrays = [_read_cells(column, cells) for column, cells in zip(fields, values, strict=True)]
+    arrays = []
+    for column, cells in zip(fields, values, strict=True):
+        masked = mask if mask and mask.touches(endpoint, column) else None
+        arrays.append(_read_cells(endpoint, column, cells, masked))
     arrays += _build_loader_arrays([None] * len(rows))
     return pa.Table.from_arrays(arrays, schema=build_schema(build_columns(endpoint, extra)))
 
 
-def _read_cells(column: Column, values: Sequence[Any]) -> pa.Array:
+def _read_cells(
+    endpoint: Endpoint, column: Column, values: Sequence[Any], mask: Mask | None
+) -> pa.Array:
     if column.type == "json":
-        texts = [None if (text := bytes(raw)) in EMPTY else text for raw in values]
+        texts: list[Any] = [None if (text := bytes(raw)) in EMPTY else text for raw in values]
+        if mask:
+            texts = mask.mask_cells(endpoint, column, texts)
         return pa.array(texts, pa.binary()).cast(pa.string())
+    if mask:
+        values = mask.mask_cells(endpoint, column, values)
     if column.type == "double":
         values = [_read_double(bytes(raw)) for raw in values]
     return _cast(column, values)

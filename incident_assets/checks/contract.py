@@ -19,6 +19,7 @@ from incident_assets.checks.finding import (
     read_path,
 )
 from incident_assets.sync.log import LOG_TABLE
+from incident_assets.sync.personal import find_lacking
 from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
@@ -41,7 +42,8 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     if {"_rescued", "_deleted_at"} <= types.keys():
         live = f"FROM {table} WHERE _deleted_at IS NULL"
         here = [c.name for c in endpoint.columns if c.name in types]
-        deviations += _find_gaps(connection, live, here, {*endpoint.optional, *answered.lacks})
+        lacking = find_lacking(connection, endpoint).union(endpoint.optional, answered.lacks)
+        deviations += _find_gaps(connection, live, here, lacking)
         enums = {x: v for x, v in endpoint.enums.items() if x.partition(".")[0] in types}
         deviations += _find_new_values(connection, live, enums)
     queries = {text: sql for text, _, sql in deviations if sql}

@@ -56,7 +56,8 @@ def build_prune_job() -> dg.JobDefinition:
     def prune(context: dg.OpExecutionContext) -> None:
         with explain_errors():
             days = read_settings().keep_runs_days
-        done = prune_history(context.instance, datetime.now(UTC) - timedelta(days=days))
+        before = datetime.now(UTC) - timedelta(days=days)
+        done = prune_history(context.instance, before, keeps_latest=days > 0)
         context.log.info(
             f"{done.deleted} runs deleted that were older than {days:g} days "
             f"(INCIDENT_KEEP_RUNS_DAYS), {done.kept} kept for what is latest of an asset or check; "
@@ -74,19 +75,21 @@ def build_prune_job() -> dg.JobDefinition:
     return prune_history_job
 
 
-def prune_history(instance: dg.DagsterInstance, before: datetime) -> Pruned:
+def prune_history(
+    instance: dg.DagsterInstance, before: datetime, keeps_latest: bool = True
+) -> Pruned:
     """Delete the runs that were created before a moment and are over, with all that is theirs.
 
     A run stays whole that holds the latest materialisation or observation of an asset or partition,
-    the latest evaluation of a check, or the last try of an asset. Storage that is not Dagster's
-    SQL, on SQLite or PostgreSQL, is left alone.
+    the latest evaluation of a check, or the last try of an asset; unless it `keeps_latest`, those
+    go too. Storage that is not Dagster's SQL, on SQLite or PostgreSQL, is left alone.
     """
     events, runs = instance.event_log_storage, instance.run_storage
     if not (isinstance(events, SqlEventLogStorage) and isinstance(runs, SqlRunStorage)):
         return Pruned(0, 0, 0, 0)
     with events.index_connection() as connection, runs.connect() as other:
         engines = (connection.engine, other.engine)
-        latest = _find_latest(connection)
+        latest = _find_latest(connection) if keeps_latest else set()
     size = _measure(engines)
     old = instance.get_run_ids(dg.RunsFilter(statuses=list(FINISHED), created_before=before))
     deleted = [run for run in old if run not in latest]
@@ -94,9 +97,11 @@ def prune_history(instance: dg.DagsterInstance, before: datetime) -> Pruned:
         _delete_logs(instance.compute_log_manager, run)
         instance.delete_run(run)
     _delete_leftovers(instance, events, latest)
-    _delete_runless(events, before)
+    _delete_runless(events, before, keeps_latest)
+    if not keeps_latest:  # Dagster keeps the latest event of each beside it
+        instance.wipe_assets([*instance.all_asset_keys()])
     for engine in engines:
-        _give_room_back(engine)
+        _give_room_back(engine, WORTH_IT if keeps_latest else 0)
     return Pruned(len(deleted), len(old) - len(deleted), size, _measure(engines))
 
 
@@ -150,13 +155,17 @@ def _delete_leftovers(
             Path(events.path_for_shard(run) + ending).unlink(missing_ok=True)
 
 
-def _delete_runless(events: SqlEventLogStorage, before: datetime) -> None:
-    """Delete what was reported without a run before a moment, but the latest of each kind."""
+def _delete_runless(events: SqlEventLogStorage, before: datetime, keeps_latest: bool) -> None:
+    """Delete what was reported without a run before a moment, but the latest if that is kept."""
     moment = before.astimezone(UTC).replace(tzinfo=None)  # as Dagster stores it
     runless = EVENTS.c.run_id == RUNLESS
-    old = sql.select(EVENTS.c.id).where(
-        runless, EVENTS.c.timestamp < moment, EVENTS.c.id.not_in(_select_latest_events(runless))
+    old = sql.select(EVENTS.c.id).where(runless, EVENTS.c.timestamp < moment)
+    old_checks = CHECKS.delete().where(
+        CHECKS.c.run_id == RUNLESS, CHECKS.c.create_timestamp < moment
     )
+    if keeps_latest:
+        old = old.where(EVENTS.c.id.not_in(_select_latest_events(runless)))
+        old_checks = old_checks.where(CHECKS.c.id.not_in(_select_latest_checks()))
     connections = [events.index_connection]
     if isinstance(events, SqliteEventLogStorage):  # a second copy, if there are any
         if not Path(events.path_for_shard(RUNLESS)).exists():
@@ -168,13 +177,7 @@ def _delete_runless(events: SqlEventLogStorage, before: datetime) -> None:
                 connection.execute(TAGS.delete().where(TAGS.c.event_id.in_(chunk)))
                 connection.execute(EVENTS.delete().where(EVENTS.c.id.in_(chunk)))
     with events.index_connection() as connection:
-        connection.execute(
-            CHECKS.delete().where(
-                CHECKS.c.run_id == RUNLESS,
-                CHECKS.c.create_timestamp < moment,
-                CHECKS.c.id.not_in(_select_latest_checks()),
-            )
-        )
+        connection.execute(old_checks)
 
 
 def _split(values: Iterable[Any]) -> Iterator[Sequence[Any]]:
@@ -183,8 +186,8 @@ def _split(values: Iterable[Any]) -> Iterator[Sequence[Any]]:
         yield listed[first : first + MOST_VALUES]
 
 
-def _give_room_back(engine: sql.Engine) -> None:
-    """Shrink a SQLite file that is worth it; let PostgreSQL use the room again.
+def _give_room_back(engine: sql.Engine, worth: int) -> None:
+    """Shrink a SQLite file so many percent of which are free; let PostgreSQL use the room again.
 
     A SQLite file cannot be written meanwhile, for some seconds per GB. One that others keep busy,
     or a full disk, can wait until tomorrow.
@@ -199,7 +202,7 @@ def _give_room_back(engine: sql.Engine) -> None:
                 connection.execute(sql.text(f"PRAGMA {name}")).scalar_one()
                 for name in ("freelist_count", "page_count")
             )
-            if free * 100 >= pages * WORTH_IT:
+            if free * 100 >= pages * worth:
                 with suppress(sql.exc.OperationalError):
                     connection.execute(sql.text("VACUUM"))
                     connection.execute(sql.text("PRAGMA wal_checkpoint(TRUNCATE)"))

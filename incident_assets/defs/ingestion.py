@@ -32,6 +32,7 @@ from incident_assets.defs.translator import (
     raw_key,
 )
 from incident_assets.sync.log import LOG_COLUMNS, LOG_TABLE, LOG_TEXTS, Outcome
+from incident_assets.sync.personal import renew_database
 from incident_assets.sync.run import open_sync
 from incident_assets.sync.stages import Sync
 
@@ -96,6 +97,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         duckdb: DuckDBResource,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         names = [x.name for x in endpoints if raw_key(x.name) in context.selected_asset_keys]
+        _renew(api, duckdb)  # which a run that died may have left to do
         with explain_errors(), duckdb.open_session() as connection:
             if not names:  # a check alone was asked for
                 yield from report_loaded(context, read_last_errors(connection))
@@ -116,6 +118,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
             build_needed_models(context, connection, settings)
+        _renew(api, duckdb)
         told = {event.asset_key: event for event in events}
         for name, outcome in outcomes.items():
             event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
@@ -147,6 +150,12 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
             raise dg.Failure(reasons, allow_retries=False)
 
     return sync
+
+
+def _renew(api: ApiResource, duckdb: DuckDBResource) -> None:
+    """Write the database anew where that is due, since rows in it were masked."""
+    with explain_errors(), duckdb.hold() as database:
+        renew_database(duckdb.apply_to(api.read_settings()), database)
 
 
 def _load(

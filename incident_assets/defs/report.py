@@ -58,7 +58,12 @@ def build_report_asset() -> dg.AssetsDefinition:
         with explain_errors():
             settings = duckdb.apply_to(read_settings())
             marts = Marts(weekly, trend, stays, load, ageing, moments)
-            report = build_report(marts, settings.find_today(), settings.time_zone)
+            report = build_report(
+                marts,
+                settings.find_today(),
+                settings.time_zone,
+                are_masked=settings.personal_data != "keep",
+            )
             path = settings.report_page
             try:
                 if not may_replace(path):

@@ -40,18 +40,20 @@ class Report:
     counts: Mapping[str, int]
 
 
-def build_report(marts: Marts, today: date, time_zone: str = "UTC") -> Report:
+def build_report(
+    marts: Marts, today: date, time_zone: str = "UTC", are_masked: bool = False
+) -> Report:
     """Return the report on these marts, the same for the same input.
 
     It is as of the day to which the follow-ups were aged, or of `today` if there are none; days are
-    those of the time zone, by its name.
+    those of the time zone, by its name. Where people `are_masked`, responders are numbered.
     """
     today = max(marts.ageing["as_of"].to_pylist(), default=today)
     weeks = numbers.list_weeks(marts.weekly, today)
     weekly = numbers.count_incidents(marts.weekly, weeks)
     trends = {m: numbers.follow_duration(marts.weekly, marts.trend, m, weeks) for m in METRICS}
     stays = numbers.time_stays(marts.stays)
-    load = numbers.sum_load(marts.load, today)
+    load = numbers.sum_load(marts.load, today, are_masked)
     backlog = numbers.age_follow_ups(marts.ageing)
     period, tiles = sections.count_headlines(weekly, trends, *backlog, today)
     shown = [

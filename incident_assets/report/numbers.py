@@ -173,16 +173,22 @@ def _read_spread(row: MartRow, count: str, name: str) -> Spread:
     return Spread(row[count], *(row[f"{name}_{part}"] for part in ("mean", "median", "p90")))
 
 
-def sum_load(load: pa.Table, today: date) -> list[Load]:
-    """Return each responder's load over the last LOAD_WEEKS weeks, the heaviest first."""
+def sum_load(load: pa.Table, today: date, are_masked: bool = False) -> list[Load]:
+    """Return each responder's load over the last LOAD_WEEKS weeks, the heaviest first.
+
+    Where people `are_masked`, they are numbered in the order of their ids.
+    """
     end = find_week(today)
     groups = defaultdict(list)
     for row in load.to_pylist():
         if end - LOAD_WEEKS * WEEK < row["week"] <= end:
             groups[row["user_id"]].append(row)
+    numbers = {user: f"Responder {number}" for number, user in enumerate(sorted(groups), 1)}
     loads = [
         Load(
-            next((r["user_name"] for r in rows if r["user_name"]), f"Unknown ({user})"),
+            numbers[user]
+            if are_masked
+            else next((r["user_name"] for r in rows if r["user_name"]), f"Unknown ({user})"),
             _add(rows, "incidents"),
             _add(rows, "lead_assignments"),
             *(_add(rows, f"minutes_{part}") for part in ("total", "working", "late", "sleeping")),

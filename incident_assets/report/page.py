@@ -12,8 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from incident_assets.report.render import PALETTE
 from incident_assets.report.sections import Section, Tile
 from incident_assets.report.words import cut
-
-TITLE = "Incident reliability report"  # by which a page of ours is known
+from incident_assets.settings import REPORT_TITLE
 
 
 def may_replace(path: Path) -> bool:
@@ -21,7 +20,7 @@ def may_replace(path: Path) -> bool:
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return True
     with path.open("rb") as page:
-        return f"<title>{TITLE}</title>".encode() in page.read(2000)
+        return f"<title>{REPORT_TITLE}</title>".encode() in page.read(2000)
 
 
 def write_page(
@@ -40,7 +39,7 @@ def write_page(
     )
     environment.filters["cut"] = cut
     return environment.get_template("page.html").render(
-        title=TITLE,
+        title=REPORT_TITLE,
         palette=PALETTE,
         subtitle=subtitle,
         period=period,

@@ -90,6 +90,7 @@ class Fetcher:
     def __init__(self, settings: Settings, key: Key, listings: Iterable[Listing]):
         self._url = settings.require_base_url()
         self._key = key
+        self._quotes = settings.personal_data == "keep"
         self._stop = Stop()
         self._session = build_session(
             settings,
@@ -179,7 +180,7 @@ class Fetcher:
         return find_request_error(error) or error
 
     def _describe(self, cause: Exception) -> Failure:
-        return describe_failure(cause, self._url, self._key)
+        return describe_failure(cause, self._url, self._key, self._quotes)
 
     def _give_up(self, listing: Listing, failure: Failure) -> None:
         # What hits many resources alike, such as a wrong key, is told once.

@@ -15,6 +15,7 @@ import duckdb
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint, find_endpoint
 from incident_assets.api.key import resolve_key
+from incident_assets.api.personal import Mask, build_mask
 from incident_assets.api.retries import ATTEMPTS
 from incident_assets.api.session import read_identity
 from incident_assets.settings import SettingError, Settings
@@ -28,6 +29,7 @@ from incident_assets.sync.listing import Listing
 from incident_assets.sync.load import build_pipeline, read_state
 from incident_assets.sync.log import Outcome, prepare_log
 from incident_assets.sync.memory import bound_memory
+from incident_assets.sync.personal import prepare_masking, renew_database
 from incident_assets.sync.plan import STATUSES, Plan
 from incident_assets.sync.progress import Watch, log_progress
 from incident_assets.sync.stages import Sync
@@ -39,6 +41,7 @@ from incident_assets.warehouse.file import (
     has_table,
     open_working_folder,
 )
+from incident_assets.warehouse.held import hold_database
 from incident_assets.warehouse.history import History
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import read_schema
@@ -70,7 +73,8 @@ def open_sync(
     With `full_refresh`, the tables are built anew beside the old ones. `accept_loss` names those
     of them that may lose whatever a full listing lacks. `watch` is entered with the listings, to
     show how far they are. The database is ours throughout, so nobody can take it between fetching
-    and loading. Raises SettingError and DatabaseError (AccountMismatch) before any row is fetched.
+    and loading. Raises SettingError and DatabaseError (AccountMismatch, MaskMismatch) before any
+    row is fetched.
     """
     if unknown := sorted({*accept_loss}.difference(names)):
         raise SettingError(
@@ -79,6 +83,7 @@ def open_sync(
         )
     opt_out()
     settings.require_base_url()
+    mask = build_mask(settings, endpoints)
     key = resolve_key()
     logger.info("syncing from %s with the key from %s", settings.base_url, key.origin)
     started = datetime.now(UTC)
@@ -90,6 +95,7 @@ def open_sync(
         prepare_account(connection)
         account = find_account(connection, settings, identity)
         remember_account(connection, settings, identity)
+        prepare_masking(connection, settings, mask, endpoints, names, full_refresh)
         _drop_refresh(connection)
         columns = read_schema(connection, RAW_SCHEMA)
         versions = read_schema(connection, HISTORY_SCHEMA)
@@ -103,14 +109,16 @@ def open_sync(
     ):
         wanted = [endpoint for endpoint in endpoints if endpoint.name in set(names)]
         stored = {x.name: columns.get(x.name, {}) for x in wanted}
-        listings = {x.name: Listing(x, Spool(x, folder, spooling, stored[x.name])) for x in wanted}
+        listings = {
+            x.name: Listing(x, Spool(x, folder, spooling, stored[x.name], mask)) for x in wanted
+        }
         pin_columns(connection, RAW_SCHEMA, wanted, stored)
         pin_columns(connection, HISTORY_SCHEMA, wanted, versions)
         history = History(connection, versions, settings.history_days)
         pipeline = build_pipeline(connection, schema, folder / "dlt")
         known = {} if schema != RAW_SCHEMA else read_state(pipeline)
         tables = {name for name, columns in stored.items() if columns}
-        statuses = _find_statuses(listings, folder, spooling)
+        statuses = _find_statuses(listings, folder, spooling, mask)
         plan = Plan(
             *(connection, schema, listings, tables, known, changes, started, statuses),
             accepted=accept_loss,
@@ -126,13 +134,16 @@ def open_sync(
 
 
 def _find_statuses(
-    listings: Mapping[str, Listing], folder: Path, connection: duckdb.DuckDBPyConnection
+    listings: Mapping[str, Listing],
+    folder: Path,
+    connection: duckdb.DuckDBPyConnection,
+    mask: Mask | None,
 ) -> Listing | None:
     """Return the listing of statuses that incidents need; its requests count as theirs."""
     if INCIDENTS not in listings or STATUSES in listings:
         return listings.get(STATUSES) if INCIDENTS in listings else None
     endpoint = find_endpoint(STATUSES)
-    statuses = Listing(endpoint, Spool(endpoint, folder, connection))
+    statuses = Listing(endpoint, Spool(endpoint, folder, connection, mask=mask))
     statuses.traffic = listings[INCIDENTS].traffic
     return statuses
 
@@ -216,8 +227,12 @@ def run_sync(
     """
     run_id, warehouse = f"pid-{os.getpid()}", find_warehouse(settings)
     options = (changes, full_refresh, accept_loss, watch, endpoints)
-    with (
-        warehouse.open(settings.lock_timeout, f"sync {run_id}") as connection,
-        open_sync(connection, settings, names, run_id, *options) as sync,
-    ):
-        return sync.run()
+    with hold_database(warehouse, run_id, f"sync {run_id}") as database:
+        renew_database(settings, database)  # which a run that died may have left to do
+        with (
+            database.cursor(settings.lock_timeout) as connection,
+            open_sync(connection, settings, names, run_id, *options) as sync,
+        ):
+            outcomes = sync.run()
+        renew_database(settings, database)
+    return outcomes

@@ -14,7 +14,7 @@ import dlt
 import duckdb
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
-from incident_assets.api.failures import clean_text, describe_surprise
+from incident_assets.api.failures import describe_surprise, quote_notice
 from incident_assets.settings import Settings
 from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
 from incident_assets.sync.fetch import Fetcher
@@ -30,6 +30,7 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
+from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit, transact
@@ -50,7 +51,12 @@ from incident_assets.warehouse.merging import (
     stamp_load,
     swap_table,
 )
-from incident_assets.warehouse.schemas import ACCOUNT_TABLE, RAW_SCHEMA, VERSION_TABLE
+from incident_assets.warehouse.schemas import (
+    ACCOUNT_TABLE,
+    PERSONAL_TABLE,
+    RAW_SCHEMA,
+    VERSION_TABLE,
+)
 from incident_assets.warehouse.versions import (
     COMMENTS,
     HISTORY,
@@ -189,6 +195,9 @@ class Sync:
             self.history.open_versions(endpoint.name, f"ANTI JOIN ({lasting}) USING (id)")
             dropped[endpoint.name] = swap_table(connection, RAW_SCHEMA, endpoint, successors)
         finish_swap(connection, plan.schema, RAW_SCHEMA)
+        whole = {x.endpoint.name for x in self.landings if x.file}
+        held = {name for name, x in plan.verdicts.items() if not x.takes_away}
+        conclude_masking(connection, whole - held)
         return dropped
 
     def _find_end(self) -> datetime:
@@ -219,6 +228,7 @@ class Sync:
         """Write comments where they are others than what is `said`, or a table was written."""
         ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
         ours[PERIOD_TABLE] = PERIOD_TEXTS
+        ours[PERSONAL_TABLE] = PERSONAL_TEXTS
         texts = ours | {name_table(x.name): describe_endpoint(x) for x in ENDPOINTS}
         texts |= {name_history(x.name): describe_history(x) for x in ENDPOINTS}
         version = sign(texts)
@@ -254,13 +264,17 @@ class Sync:
             if self.plan.refreshes or sure[table] is None:
                 self.history.close_versions(listing.name, at)
                 changed = stamp_load(self.connection, table, load_id, at)
+            if listing.full and changed and self.history.drop_scrubbed(listing.endpoint, at):
+                note_due(self.connection)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 self.history.end_deleted(listing.name, listing.spool.sql, at)
                 deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)
-        notice = "; ".join(f"{x}: {clean_text(text)}" for x, text in listing.traffic.notice.items())
+        quotes = self.settings.personal_data == "keep"
+        notices = listing.traffic.notice.items()
+        notice = "; ".join(f"{x}: {quote_notice(text, quotes)}" for x, text in notices)
         return Outcome(
             resource=listing.name,
             listing="full" if listing.full else "changes",

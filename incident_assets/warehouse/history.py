@@ -134,6 +134,22 @@ class History:
             {"at": at},
         )
 
+    def drop_scrubbed(self, endpoint: Endpoint, at: datetime) -> int:
+        """Empty those texts of versions that the account has scrubbed; return how many.
+
+        They are those that a row has no more since this moment.
+        """
+        table, raw = name_history(endpoint.name), f"{RAW_SCHEMA}.{endpoint.name}"
+        scrubbed = 0
+        for name in endpoint.scrubbed if endpoint.name in self._tables else ():
+            emptied = self._connection.execute(
+                f"UPDATE {table} SET {name} = NULL WHERE {name} <> '' AND id IN ("
+                f"SELECT id FROM {raw} WHERE _valid_from = ? AND coalesce({name}, '') = '')",
+                [at],
+            ).fetchone()
+            scrubbed += int(emptied[0]) if emptied else 0
+        return scrubbed
+
     def begin(self, endpoints: Iterable[Endpoint], at: datetime) -> None:
         """Make the history of tables that have none, unless none is wanted; it begins now."""
         lacking = [x for x in endpoints if x.name not in self._tables]
@@ -251,6 +267,19 @@ def define_columns(
 def define_as_of(connection: duckdb.DuckDBPyConnection, resource: str) -> None:
     """Make the macro that gives a resource's rows as of a moment, or make it anew."""
     connection.execute(AS_OF.format(name=resource))
+
+
+def forget_versions(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> int:
+    """Delete all versions of these histories, which begin anew now; return how many there were."""
+    versions = 0
+    for name in tables:
+        if name[0] != "_":
+            gone = connection.execute(f"DELETE FROM {name_history(name)}").fetchone()
+            versions += int(gone[0]) if gone else 0
+    if versions:
+        connection.execute(f"DELETE FROM {PERIOD_TABLE} WHERE until IS NOT NULL")
+        connection.execute(f"UPDATE {PERIOD_TABLE} SET since = now()")
+    return versions
 
 
 def name_history(resource: str) -> str:

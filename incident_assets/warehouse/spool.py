@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.personal import Mask
 from incident_assets.api.rows import UnknownFields, build_columns, build_schema, build_table
 from incident_assets.warehouse.file import quote_path
 
@@ -42,7 +43,8 @@ class SpooledFile:
 class Spool:
     """The rows of a listing, in a folder of the run. Used by all threads that fetch them.
 
-    `connection` finds what came twice, and `columns` are those that its table has so far. `rows`
+    `connection` finds what came twice, `columns` are those that its table has so far, and `mask`
+    keeps out what is a person's. `rows`
     are those that came, after `end` those with an id of their own; then `files` hold them, and
     `sql` reads them.
     """
@@ -53,7 +55,9 @@ class Spool:
         folder: Path,
         connection: duckdb.DuckDBPyConnection,
         columns: Iterable[str] = (),
+        mask: Mask | None = None,
     ):
+        self._mask = mask
         self.endpoint = endpoint
         self._connection = connection
         self.folder = folder
@@ -127,7 +131,7 @@ class Spool:
         items, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for start in range(0, len(items), CHUNK_ROWS):
             chunk = items[start : start + CHUNK_ROWS]
-            self._write(build_table(self.endpoint, chunk, self.unknown))
+            self._write(build_table(self.endpoint, chunk, self.unknown, self._mask))
 
     def _write(self, table: pa.Table) -> None:
         # A field that appears on a later page starts a file of its own.

@@ -51,6 +51,19 @@ def keep_lake(lake: Lake, settings: Settings, purpose: str, grace: str = GRACE) 
             ) from None
 
 
+def forget_past(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let go of all that a lake was, at once, and delete the files of it, whoever reads them.
+
+    For what must be nowhere any more. The lock is the caller's.
+    """
+    ((name,),) = connection.execute("SELECT current_database()").fetchall()
+    assure_locks()
+    # Rows that were replaced leave their files first, so that those are old too.
+    connection.execute("CALL ducklake_rewrite_data_files(?, delete_threshold => 0)", [name])
+    connection.execute("CALL ducklake_expire_snapshots(?, older_than => now())", [name])
+    connection.execute("CALL ducklake_cleanup_old_files(?, cleanup_all => true)", [name])
+
+
 def _keep(connection: duckdb.DuckDBPyConnection, days: float, grace: str) -> Upkeep:
     name = connection.execute("SELECT current_database()").fetchall()[0][0]
 

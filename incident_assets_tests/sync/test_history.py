@@ -205,6 +205,26 @@ def test_versions_are_in_order_though_the_clock_goes_back(
     assert version["_valid_from"] == later < version["_valid_to"]
 
 
+def test_what_the_account_scrubs_is_in_no_version(
+    api: DemoApi, load: Load, settings: Settings
+) -> None:
+    secret, update = "the-name-of-a-patient", api.rows("incident_updates")[0]["id"]
+    other = api.rows("incident_updates")[1]
+    for message in (f"{secret} one", f"{secret} two"):
+        api.change("incident_updates", update, message=message)
+        api.change("incident_updates", other["id"], message=message.replace(secret, "kept"))
+        load("incident_updates")
+    publish(settings)
+    assert secret.encode() in settings.published_copy.read_bytes()
+    api.change("incident_updates", update, message=None)
+    load("incident_updates")
+    assert {x["message"] for x in read_history("incident_updates") if x["id"] == update} == {None}
+    kept = [x["message"] for x in read_history("incident_updates") if x["id"] == other["id"]]
+    assert kept == ["kept one"]
+    for file in settings.database.parent.iterdir():
+        assert secret.encode() not in file.read_bytes(), file
+
+
 class _Play:
     """An account, its database, and what each sync that ended has left of each table."""
 
