@@ -11,7 +11,7 @@ SELECT
         date_trunc('week', timezone(z.time_zone, c.changed_at)) AS DATE
     ) AS week, -- Monday of the week, by INCIDENT_TIME_ZONE
     count(DISTINCT i.incident_id) AS incidents, -- Incidents whose severity was changed
-    count(c.incident_id) FILTER (WHERE t.rank >= f.rank - 1) AS raised, -- Changes to a higher rank
+    count(c.incident_id) FILTER (WHERE t.rank > f.rank) AS raised, -- Changes to a higher rank
     count(c.incident_id) FILTER (WHERE t.rank < f.rank) AS lowered, -- Changes to a lower rank
     median((epoch_us(c.changed_at) - epoch_us(i.created_at)) / 1e6) FILTER (
         WHERE t.rank > f.rank
