@@ -168,13 +168,14 @@ class Sync:
         tables = [name_table(x.name) for x in listings]
         looks = read_looks(self.connection, tables)
         sure = read_versions(self.connection, [*tables, COMMENTS, HISTORY], looks)
-        at = self._find_end()
+        finished = datetime.now(UTC)
+        at = self._find_end(finished)
         outcomes = [
             self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks, at) for x in listings
         ]
         self._keep_history(sure[HISTORY], at)
         self._note_versions(outcomes, sure)
-        write_log(self.connection, outcomes, self.run_id, self.started, at)
+        write_log(self.connection, outcomes, self.run_id, self.started, finished)
         self._describe_tables(sure[COMMENTS])
         commit(self.connection)
         if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
@@ -200,10 +201,10 @@ class Sync:
         conclude_masking(connection, whole - held)
         return dropped
 
-    def _find_end(self) -> datetime:
-        """Return when this sync ends, which is after any other, whatever the clock says."""
+    def _find_end(self, finished: datetime) -> datetime:
+        """Return when this sync ends for history: after any other, whatever the clock says."""
         before = [past.concluded + INSTANT for past in self.plan.past.values()]
-        return max(datetime.now(UTC), *before, self.started)
+        return max(finished, *before, self.started)
 
     def _keep_history(self, noted: str | None, at: datetime) -> None:
         """Begin the history of tables that have none; let it go on, or end, as the settings say."""

@@ -90,7 +90,8 @@ def test_a_new_day_builds_what_reads_the_clock(account_settings: Settings) -> No
 
 def test_a_setting_builds_what_reads_it(account_settings: Settings) -> None:
     changed = Settings(**vars(account_settings) | {"follow_up_sla": "Urgent=1"})
-    assert build_changed(changed) == {"fct_follow_up", "mart_follow_up_ageing"}
+    readers = {"fct_follow_up", "mart_follow_up_ageing", "mart_follow_up_flow"}
+    assert build_changed(changed) == readers
     assert build_changed(changed) == set()
     elsewhere = Settings(**vars(changed) | {"time_zone": "Asia/Tokyo"})
     marts = {name for name in MODELS if name.startswith("mart_")}
