@@ -217,6 +217,11 @@ class Settings:
         return LAKE if self.lake_catalog else DATABASE
 
     @property
+    def masks_people(self) -> bool:
+        """Whether names, addresses and chat ids are kept out."""
+        return self.personal_data != "keep"
+
+    @property
     def history_days(self) -> float | None:
         """For how many days versions of rows are kept; None for all of them, 0 for none more."""
         known: dict[str, float | None] = {"on": None, "off": 0.0}

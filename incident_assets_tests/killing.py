@@ -171,7 +171,8 @@ def read_tables(
         "SELECT table_schema, table_name FROM information_schema.tables "
         "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
         "AND table_name NOT IN "
-        "('log', 'account', 'database_id', 'table_version', 'finding', 'contents', 'personal_data') "
+        "('log', 'account', 'database_id', 'table_version', 'finding', 'contents', "
+        "'personal_data') "
         "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
         [schema],
     ).fetchall()

@@ -471,7 +471,7 @@ def build_mask(settings: Settings, endpoints: Iterable[Endpoint] = ENDPOINTS) ->
     Raises SettingError where INCIDENT_DROP_FIELDS names what is no column, or cannot be missed.
     """
     dropped = find_dropped(settings, endpoints)
-    if settings.personal_data == "keep" and not dropped:
+    if not settings.masks_people and not dropped:
         return None
     return Mask(settings.personal_data, settings.personal_data_key, dropped)
 

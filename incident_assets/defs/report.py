@@ -62,7 +62,7 @@ def build_report_asset() -> dg.AssetsDefinition:
                 marts,
                 settings.find_today(),
                 settings.time_zone,
-                are_masked=settings.personal_data != "keep",
+                are_masked=settings.masks_people,
             )
             path = settings.report_page
             try:

@@ -121,8 +121,7 @@ def _narrow(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     def select(found: re.Match[str]) -> str:
         table, name, alias = found.groups()
         there = read_columns(connection, table)
-        known = [c.name for c in (*find_endpoint(name).columns, *LOADER_COLUMNS)]
-        known += ENDS if table.startswith(HISTORY_SCHEMA) else ()
+        known = (c.name for c in (*find_endpoint(name).columns, *LOADER_COLUMNS, *ENDS))
         columns = ", ".join(f'"{column}"' for column in known if column in there)
         return f"(SELECT {columns} FROM {table}) AS {alias or name}"
 

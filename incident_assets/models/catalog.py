@@ -21,6 +21,7 @@ from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS
 from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.comments import Description
+from incident_assets.warehouse.history import ENDS
 from incident_assets.warehouse.schemas import HISTORY_SCHEMA
 
 MODEL_SCHEMA = "incident_analytics"
@@ -139,7 +140,8 @@ def _name_content(texts: Mapping[str, str]) -> str:
     Types are DuckDB's to say, so its release series counts. What a column is made from is a matter
     of the SQL alone: a test works it out with the sqlglot that is there.
     """
-    raw = {e.name: [(c.name, c.type) for c in (*e.columns, *LOADER_COLUMNS)] for e in ENDPOINTS}
+    read = {e.name: (*e.columns, *LOADER_COLUMNS, *ENDS) for e in ENDPOINTS}
+    raw = {name: [(c.name, c.type) for c in columns] for name, columns in read.items()}
     settings = {name: {k: str(v) for k, v in of.items()} for name, of in SETTINGS.items()}
     series = duckdb.__version__.split(".")[:2]
     code = (files("incident_assets.models") / "lineage.py").read_text()

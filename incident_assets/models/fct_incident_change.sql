@@ -77,26 +77,30 @@ chosen AS (
     WHERE entry.custom_field.id IS NOT NULL
 ),
 
+called AS (
+    SELECT
+        id,
+        version,
+        field_id,
+        coalesce(
+            choice.value_option.id, choice.value_catalog_entry.id, choice.value_text,
+            choice.value_link, choice.value_numeric
+        ) AS key,
+        coalesce(
+            choice.value_option.value, choice.value_catalog_entry.name, choice.value_text,
+            choice.value_link, choice.value_numeric
+        ) AS label
+    FROM chosen
+),
+
 fields AS (
     SELECT
         id,
         version,
         field_id,
-        string_agg(DISTINCT coalesce(
-            choice.value_option.id, choice.value_catalog_entry.id, choice.value_text,
-            choice.value_link, choice.value_numeric
-        ), ', ' ORDER BY coalesce(
-            choice.value_option.id, choice.value_catalog_entry.id, choice.value_text,
-            choice.value_link, choice.value_numeric
-        )) AS key,
-        string_agg(DISTINCT coalesce(
-            choice.value_option.value, choice.value_catalog_entry.name, choice.value_text,
-            choice.value_link, choice.value_numeric
-        ), ', ' ORDER BY coalesce(
-            choice.value_option.value, choice.value_catalog_entry.name, choice.value_text,
-            choice.value_link, choice.value_numeric
-        )) AS label
-    FROM chosen
+        string_agg(DISTINCT key, ', ' ORDER BY key) AS key,
+        string_agg(DISTINCT label, ', ' ORDER BY label) AS label
+    FROM called
     GROUP BY id, version, field_id
 ),
 

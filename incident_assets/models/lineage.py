@@ -106,13 +106,10 @@ def _create_inputs(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     for name in (RAW_SCHEMA, HISTORY_SCHEMA, MODEL_SCHEMA):
         connection.execute(f"CREATE SCHEMA {name}")
     for endpoint in ENDPOINTS:
-        columns = (*endpoint.columns, *LOADER_COLUMNS)
-        listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
-        connection.execute(f"CREATE TABLE {RAW_SCHEMA}.{endpoint.name} ({listed})")
-        connection.execute(
-            f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} "
-            f"({listed}, _valid_to TIMESTAMPTZ, _ended VARCHAR)"
-        )
+        for schema, ends in ((RAW_SCHEMA, ()), (HISTORY_SCHEMA, ENDS)):
+            columns = (*endpoint.columns, *LOADER_COLUMNS, *ends)
+            listed = ", ".join(f'"{column.name}" {DUCKDB_TYPES[column.type]}' for column in columns)
+            connection.execute(f"CREATE TABLE {schema}.{endpoint.name} ({listed})")
     register_settings(connection, Settings(), SETTINGS)
     define_categories(connection)
     raw, history = (
@@ -153,5 +150,6 @@ def find_sources(scope: Any, value: exp.Expr) -> Iterator[ColumnSource]:
             yield from _trace(source, column.name)
         else:
             # What a row was came from the same field of the API as what it is.
-            is_was = source.db == HISTORY_SCHEMA and column.name not in ENDS
+            is_end = column.name in (x.name for x in ENDS)
+            is_was = source.db == HISTORY_SCHEMA and not is_end
             yield ColumnSource(RAW_SCHEMA if is_was else source.db, source.name, column.name)

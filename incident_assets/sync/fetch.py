@@ -90,7 +90,7 @@ class Fetcher:
     def __init__(self, settings: Settings, key: Key, listings: Iterable[Listing]):
         self._url = settings.require_base_url()
         self._key = key
-        self._quotes = settings.personal_data == "keep"
+        self._quotes = not settings.masks_people
         self._stop = Stop()
         self._session = build_session(
             settings,

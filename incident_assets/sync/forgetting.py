@@ -13,7 +13,9 @@ import duckdb
 from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.api.personal import Erasure
 from incident_assets.settings import Settings
+from incident_assets.sync.fetch import OF_INCIDENT
 from incident_assets.sync.personal import forget_derived, note_due
+from incident_assets.sync.updates import INCIDENTS
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import DatabaseError, quote_name
 from incident_assets.warehouse.history import forget_versions
@@ -22,8 +24,7 @@ from incident_assets.warehouse.merging import read_schema
 from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 from incident_assets.warehouse.versions import doubt_versions
 
-INCIDENTS, USERS = "incidents", "users"
-OF_INCIDENT = "incident_id"  # of the resources whose rows belong to one
+USERS = "users"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,11 @@ def forget_rows(
     connection.execute("SET TimeZone = 'UTC'")
     with transact(connection):
         tables = {x: read_schema(connection, x) for x in (RAW_SCHEMA, HISTORY_SCHEMA)}
-        wanted = [(INCIDENTS, "id", incidents), (USERS, "id", users)]
-        for resource, _, ids in wanted:
+        for resource, ids in ((INCIDENTS, incidents), (USERS, users)):
             _refuse_unknown(connection, settings, tables, resource, ids)
-        wanted += [
-            (x.name, OF_INCIDENT, incidents) for x in ENDPOINTS if OF_INCIDENT in x.references
-        ]
+        belonging = [x.name for x in ENDPOINTS if OF_INCIDENT in x.references]
+        wanted = [(INCIDENTS, "id", incidents), (USERS, "id", users)]
+        wanted += [(name, OF_INCIDENT, incidents) for name in belonging]
         rows, versions = (
             sum(
                 _delete(connection, f"{schema}.{name}", column, ids)

@@ -24,8 +24,10 @@ AN_HOUR = timedelta(hours=1)  # after which a listing that says the same is beli
 
 
 class Past(NamedTuple):
-    """What the log says of a resource: since when losses count, and the rows that refreshes have
-    dropped since; when a sync last concluded, and the path by which rows last came.
+    """What the log says of a resource.
+
+    `since` is when losses begin to count, and `dropped` the rows that refreshes have dropped since;
+    a sync last `concluded` then, and rows last came by that `path`.
     """
 
     since: datetime
@@ -74,8 +76,7 @@ def count_recent(connection: duckdb.DuckDBPyConnection, name: str, at: datetime)
 
     What a full refresh has dropped counts, by the sync log.
     """
-    past = read_past(connection, at).get(name)
-    since, dropped = (past.since, past.dropped) if past else (at - WINDOW, 0)
+    since, dropped = _find_window(read_past(connection, at).get(name), at)
     live, marked = connection.execute(
         "SELECT count(*) FILTER (_deleted_at IS NULL), count(*) FILTER (_deleted_at > ?) "
         f"FROM {RAW_SCHEMA}.{name}",
@@ -100,7 +101,7 @@ def judge_loss(
     if not listing.full:
         return Verdict()
     name = listing.name
-    since, dropped = (past.since, past.dropped) if past else (at - WINDOW, 0)
+    since, dropped = _find_window(past, at)
     stored, live, missing, fingerprint, marked = _count_missing(connection, listing, since)
     seen = Verdict(stored=stored, missing=missing, missing_hash=fingerprint, marked=marked)
     if accepted:
@@ -168,6 +169,11 @@ def read_past(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[str, 
         name: Past(since or start, int(dropped or 0), concluded, path)
         for name, since, dropped, concluded, path in rows
     }
+
+
+def _find_window(past: Past | None, at: datetime) -> tuple[datetime, int]:
+    """Return since when losses count, and how many rows refreshes have dropped since."""
+    return (past.since, past.dropped) if past else (at - WINDOW, 0)
 
 
 def _count_missing(

@@ -111,7 +111,7 @@ def prepare_masking(
     stored, wanted = read_masking(connection), find_masking(mask)
     if replace(stored, is_due=False) == wanted:
         return
-    tables = [x for x in read_schema(connection, RAW_SCHEMA) if not x.startswith("_dlt")]
+    tables = _list_tables(connection)
     if not _has_rows(connection, tables):
         return _store(connection, replace(wanted, is_due=stored.is_due))
     _refuse(settings, stored, wanted, sorted({*tables}.difference(names)), full_refresh)
@@ -145,8 +145,7 @@ def conclude_masking(connection: duckdb.DuckDBPyConnection, refreshed: Collectio
     stored = read_masking(connection)
     if not stored.is_changing:
         return
-    tables = {x for x in read_schema(connection, RAW_SCHEMA) if not x.startswith("_dlt")}
-    if others := sorted(tables.difference(refreshed)):
+    if others := sorted({*_list_tables(connection)}.difference(refreshed)):
         logger.warning(
             "%s could not be refreshed as a whole, so rows are still masked in two ways: "
             "refresh everything again",
@@ -240,6 +239,11 @@ def _tell(stored: Masking, wanted: Masking) -> str:
         return "holds hashes of another INCIDENT_PERSONAL_DATA_KEY"
     told = [", ".join(x.dropped) or "nothing" for x in (stored, wanted)]
     return f"holds rows written with INCIDENT_DROP_FIELDS naming {told[0]}, and now {told[1]}"
+
+
+def _list_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the raw tables that are there, and none of dlt's own."""
+    return [x for x in read_schema(connection, RAW_SCHEMA) if not x.startswith("_dlt")]
 
 
 def _has_rows(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> bool:

@@ -82,7 +82,7 @@ def _try_resource(
         try:
             page = PageReader(endpoint, way).read(ask(settings, key, way.path, size))
         except (RequestException, BadPage) as error:
-            failure = describe_failure(error, url, key, settings.personal_data == "keep")
+            failure = describe_failure(error, url, key, quotes=not settings.masks_people)
             if not is_missing(error):
                 return Readiness(endpoint.name, False, str(failure)), None
             missing.append((way.path, failure))

@@ -209,10 +209,10 @@ class Sync:
     def _keep_history(self, noted: str | None, at: datetime) -> None:
         """Begin the history of tables that have none; let it go on, or end, as the settings say."""
         whole = [x.endpoint for x in self.plan.listings.values() if x.is_whole]
-        self.history.begin(whole, at)
+        has_begun = self.history.begin(whole, at)
         days = self.settings.history_days
         version = sign(AS_OF, days, at.date() if days else None)  # old versions go once a day
-        if version != noted:
+        if has_begun or version != noted:
             self.history.settle(at)
             note_fact(self.connection, HISTORY, version)
 
@@ -273,7 +273,7 @@ class Sync:
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)
-        quotes = self.settings.personal_data == "keep"
+        quotes = not self.settings.masks_people
         notices = listing.traffic.notice.items()
         notice = "; ".join(f"{x}: {quote_notice(text, quotes)}" for x, text in notices)
         return Outcome(

@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 
 import duckdb
 
-from incident_assets.api.endpoints import Endpoint
+from incident_assets.api.endpoints import Column, Endpoint
+from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.comments import Description, describe_endpoint, write_comments
 from incident_assets.warehouse.file import quote_name
+from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 
 PERIOD_TABLE = f"{HISTORY_SCHEMA}._period"
@@ -26,11 +28,20 @@ PERIOD_TEXTS = Description(
         "until": "Until when, NULL where it still is (UTC)",
     },
 )
-ENDS = {
-    "_valid_to": "Until when the row was like this, by the sync that saw it no more (UTC); NULL "
-    "while a sync is going on",
-    "_ended": "Why: changed, deleted (marked as such), came back, or dropped (by a full refresh)",
-}
+# What a version has beside the columns of its row.
+ENDS = (
+    Column(
+        "_valid_to",
+        "timestamp",
+        "Until when the row was like this, by the sync that saw it no more (UTC); NULL while a "
+        "sync is going on",
+    ),
+    Column(
+        "_ended",
+        "text",
+        "Why: changed, deleted (marked as such), came back, or dropped (by a full refresh)",
+    ),
+)
 # An API's field never begins with an underscore, so nothing hides these names. A text with a zone
 # has its sign, or its name, after a colon; others are UTC, and so are dates.
 AS_OF = f"""CREATE OR REPLACE MACRO {HISTORY_SCHEMA}.{{name}}_as_of(moment) AS TABLE
@@ -150,11 +161,14 @@ class History:
             scrubbed += int(emptied[0]) if emptied else 0
         return scrubbed
 
-    def begin(self, endpoints: Iterable[Endpoint], at: datetime) -> None:
-        """Make the history of tables that have none, unless none is wanted; it begins now."""
+    def begin(self, endpoints: Iterable[Endpoint], at: datetime) -> bool:
+        """Make the history of tables that have none, unless none is wanted; it begins now.
+
+        Return whether there were any, whose macros `settle` makes.
+        """
         lacking = [x for x in endpoints if x.name not in self._tables]
         if self._days == 0 or not lacking:
-            return
+            return False
         self._run(f"CREATE SCHEMA IF NOT EXISTS {HISTORY_SCHEMA}")
         self._run(
             f"CREATE TABLE IF NOT EXISTS {PERIOD_TABLE} "
@@ -166,8 +180,8 @@ class History:
             raw = f"{RAW_SCHEMA}.{endpoint.name}"
             self._run(f"UPDATE {raw} SET _valid_from = ? WHERE _valid_from IS NULL", [at])
             self._make_table(endpoint)
-            define_as_of(self._connection, endpoint.name)
             self._run(f"INSERT INTO {PERIOD_TABLE} VALUES (?, ?, NULL)", [endpoint.name, at])
+        return True
 
     def settle(self, at: datetime) -> None:
         """Let histories go on, or end, as is wanted, and drop what is older than it may be."""
@@ -188,7 +202,7 @@ class History:
 
     def _drop_before(self, oldest: datetime) -> None:
         for name in self._tables:
-            self._run(f"DELETE FROM {HISTORY_SCHEMA}.{name} WHERE _valid_to <= ?", [oldest])
+            self._run(f"DELETE FROM {name_history(name)} WHERE _valid_to <= ?", [oldest])
         self._run(f"DELETE FROM {PERIOD_TABLE} WHERE until <= ?", [oldest])
         self._run(f"UPDATE {PERIOD_TABLE} SET since = $1 WHERE since < $1", [oldest])
 
@@ -204,15 +218,13 @@ class History:
         return "_valid_from IS NOT NULL" if end is None else f"_valid_from < '{end.isoformat()}'"
 
     def _make_table(self, endpoint: Endpoint) -> None:
-        columns = self._read_raw(endpoint.name)
-        defined = define_columns(self._connection, f"{RAW_SCHEMA}.{endpoint.name}", columns)
-        self._run(
-            f"CREATE TABLE {HISTORY_SCHEMA}.{endpoint.name} "
-            f"({', '.join(defined.values())}, _valid_to TIMESTAMPTZ, _ended VARCHAR)"
-        )
+        table, raw = name_history(endpoint.name), f"{RAW_SCHEMA}.{endpoint.name}"
+        columns = read_columns(self._connection, raw)
+        defined = [*define_columns(self._connection, raw, columns).values()]
+        defined += [f"{x.name} {DUCKDB_TYPES[x.type]}" for x in ENDS]
+        self._run(f"CREATE TABLE {table} ({', '.join(defined)})")
         self._tables[endpoint.name] = columns
-        text = {name_history(endpoint.name): describe_history(endpoint)}
-        write_comments(self._connection, text)
+        write_comments(self._connection, {table: describe_history(endpoint)})
 
     def _select(self, name: str) -> str:
         """Return the columns of a raw table as its history takes them, which gets those it lacks.
@@ -220,7 +232,7 @@ class History:
         Somebody may have given one another type, and a full refresh takes that back.
         """
         known, odd = self._tables[name], []
-        for column, kind in self._read_raw(name).items():
+        for column, kind in read_columns(self._connection, f"{RAW_SCHEMA}.{name}").items():
             if column not in known:
                 self._run(
                     f"ALTER TABLE {name_history(name)} ADD COLUMN {quote_name(column)} {kind}"
@@ -230,10 +242,6 @@ class History:
                 quoted = quote_name(column)
                 odd.append(f"TRY_CAST(raw.{quoted} AS {known[column]}) AS {quoted}")
         return f"raw.* REPLACE ({', '.join(odd)})" if odd else "raw.*"
-
-    def _read_raw(self, name: str) -> dict[str, str]:
-        rows = self._connection.execute(f"DESCRIBE {RAW_SCHEMA}.{name}").fetchall()
-        return {row[0]: row[1] for row in rows}
 
     def _run(self, sql: str, values: object = None) -> None:
         self._connection.execute(sql, values)
@@ -293,6 +301,6 @@ def describe_history(endpoint: Endpoint) -> Description:
     return Description(
         f"What rows of {RAW_SCHEMA}.{endpoint.name} were before they changed or went. "
         "One row per version.",
-        {**raw.columns, **ENDS},
+        {**raw.columns, **{x.name: x.description for x in ENDS}},
         raw.others,
     )

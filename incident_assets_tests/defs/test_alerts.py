@@ -60,16 +60,6 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}/secret-path"
 
 
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    receiver = Receiver()
-    monkeypatch.setenv("INCIDENT_ALERT_WEBHOOK", receiver.url)
-    yield receiver
-    receiver.open.set()
-    receiver.server.shutdown()
-    receiver.server.server_close()
-
-
 class Ticks:
     """Evaluates the sensor with the cursor that it left, on the receiver's clock."""
 

@@ -7,10 +7,11 @@ import dagster as dg
 import pytest
 
 from incident_assets.build import build_definitions
+from incident_assets.demo.account import Account
 from incident_assets.demo.faults import Fault, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
-from incident_assets_tests.conftest import KEY, read_rows
+from incident_assets_tests.conftest import read_rows
 from incident_assets_tests.defs.test_alerts import Receiver, Ticks
 from incident_assets_tests.defs.test_history import open_instance
 from incident_assets_tests.hostile import Hostile, find_in_files, find_in_tables
@@ -24,22 +25,9 @@ def hostile() -> Hostile:
 
 
 @pytest.fixture
-def api(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoApi]:
-    with DemoApi(hostile.account, key=KEY) as api:
-        monkeypatch.setenv("INCIDENT_API_BASE_URL", api.url)
-        monkeypatch.setenv("INCIDENT_API_KEY", KEY)
-        monkeypatch.setenv("INCIDENT_RETRY_BACKOFF", "0.01")
-        yield api
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A webhook, to which alerts go."""
-    receiver = Receiver()
-    monkeypatch.setenv("INCIDENT_ALERT_WEBHOOK", receiver.url)
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+def account(hostile: Hostile) -> Account:
+    """That account, in the place of the small one."""
+    return hostile.account
 
 
 @pytest.fixture

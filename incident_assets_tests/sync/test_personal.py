@@ -1,7 +1,6 @@
 """Personal data kept out: of every byte that a sync writes, and after a change of the setting."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from incident_assets.demo.account import Account
 from incident_assets.demo.faults import Fault, redirect, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, Settings
@@ -17,7 +17,7 @@ from incident_assets.sync.personal import MaskMismatch, read_masking, renew_data
 from incident_assets.sync.run import open_sync, run_sync
 from incident_assets.warehouse.held import hold_database
 from incident_assets.warehouse.place import find_warehouse
-from incident_assets_tests.conftest import KEY, NAMES, publish, read_rows
+from incident_assets_tests.conftest import NAMES, publish, read_rows
 from incident_assets_tests.hostile import Hostile, find_in_files, find_in_tables
 from incident_assets_tests.modelling import build_all
 
@@ -33,13 +33,9 @@ def hostile() -> Hostile:
 
 
 @pytest.fixture
-def api(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoApi]:
-    """The bundled API with that account."""
-    with DemoApi(hostile.account, key=KEY) as api:
-        monkeypatch.setenv("INCIDENT_API_BASE_URL", api.url)
-        monkeypatch.setenv("INCIDENT_API_KEY", KEY)
-        monkeypatch.setenv("INCIDENT_RETRY_BACKOFF", "0.01")
-        yield api
+def account(hostile: Hostile) -> Account:
+    """That account, in the place of the small one."""
+    return hostile.account
 
 
 def masked(settings: Settings, mode: str = "hash", key: str = MASK_KEY) -> Settings:
