@@ -174,7 +174,7 @@ class Sync:
             self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks, at) for x in listings
         ]
         self._keep_history(sure[HISTORY], at)
-        self._note_versions(outcomes, sure)
+        self._note_versions(outcomes, load_id, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, finished)
         self._describe_tables(sure[COMMENTS])
         commit(self.connection)
@@ -216,14 +216,17 @@ class Sync:
             self.history.settle(at)
             note_fact(self.connection, HISTORY, version)
 
-    def _note_versions(self, outcomes: Iterable[Outcome], sure: Mapping[str, str | None]) -> None:
+    def _note_versions(
+        self, outcomes: Iterable[Outcome], load_id: str, sure: Mapping[str, str | None]
+    ) -> None:
         """Give each table a new version that was changed, or of which nobody knows."""
         for outcome in outcomes:
             table = name_table(outcome.resource)
             version = sure[table]
-            if version is None or outcome.changed or outcome.deleted:
+            # What a killed sync has written is settled by one that loads, and unsure until then.
+            if outcome.changed or outcome.deleted or (version is None and load_id):
                 version = note_version(self.connection, table)
-            self.versions[outcome.resource] = version
+            self.versions[outcome.resource] = version or self.run_id
 
     def _describe_tables(self, said: str | None) -> None:
         """Write comments where they are others than what is `said`, or a table was written."""
@@ -260,11 +263,11 @@ class Sync:
     ) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
+        # Touched by this load, or by one that was never concluded, whatever came of this listing.
+        if load_id and table in looks and (self.plan.refreshes or sure[table] is None):
+            self.history.close_versions(listing.name, at)
+            changed = stamp_load(self.connection, table, load_id, at)
         if listing.is_whole:
-            # Untouched by this load, and by one that was never concluded.
-            if self.plan.refreshes or sure[table] is None:
-                self.history.close_versions(listing.name, at)
-                changed = stamp_load(self.connection, table, load_id, at)
             if listing.full and changed and self.history.drop_scrubbed(listing.endpoint, at):
                 note_due(self.connection)
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
