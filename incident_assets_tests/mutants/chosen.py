@@ -170,8 +170,8 @@ CHOSEN = (
     Chosen(
         "what refreshes have dropped is forgotten",
         "sync/loss.py",
-        "(since or at - WINDOW, int(dropped or 0))",
-        "(since or at - WINDOW, 0)",
+        "Past(since or start, int(dropped or 0), concluded, path)",
+        "Past(since or start, 0, concluded, path)",
         "sync/test_loss.py::test_what_refreshes_dropped_counts_for_seven_days",
     ),
     Chosen(
@@ -184,15 +184,15 @@ CHOSEN = (
     Chosen(
         "replaced rows count as gone",
         "sync/loss.py",
-        "SELECT resource, started_at, dropped, accepted",
-        "SELECT resource, started_at, changed AS dropped, accepted",
+        "sum(dropped) FILTER",
+        "sum(changed) FILTER",
         "checks/test_per_resource.py::test_rows_that_were_only_changed_or_came_are_no_drop",
     ),
     Chosen(
         "a refresh drops the rows of a listing that is held",
         "warehouse/merging.py",
-        "if endpoint.name in kept:",
-        "if False:",
+        "{lacking if keeps else ''}",
+        "",
         "sync/test_loss.py::test_a_full_refresh_drops_no_more_than_a_sync_may_mark",
     ),
     # What is kept, and ends in time.
