@@ -96,6 +96,7 @@ def test_rows_from_outside_go_through_the_job_of_their_group(
         "steps": "BIGINT",
         "_rescued": "JSON",
         "_deleted_at": "TIMESTAMP WITH TIME ZONE",
+        "_valid_from": "TIMESTAMP WITH TIME ZONE",
         "_dlt_load_id": "VARCHAR",
     }
 

@@ -26,12 +26,16 @@ KILLED = -9
 
 
 class Tally:
-    """Counts kills and reruns, and compares each rerun's database with an undisturbed one."""
+    """Counts kills and reruns, and compares each rerun's database with an undisturbed one.
+
+    Each time that rows were there and aged, they have one version more.
+    """
 
     def __init__(self, folder: Path, job: str):
         self.folder, self.job = folder, job
         self.seconds = run_to_end(folder, job)
-        self.expected = read_database()
+        self.expected = read_current()
+        self.aged = 0
         self.kills = self.reruns = self.differences = 0
 
     def rerun(self, exit_code: int | None, before: dict[str, list[Any]]) -> None:
@@ -41,8 +45,11 @@ class Tally:
             self.differences += rows not in (before[name], self.expected[name])
         run_to_end(self.folder, self.job)
         self.reruns += 1
-        self.differences += read_database() != self.expected
-        self.differences += read_database("data/incidents.published.duckdb") != self.expected
+        self.aged = self.aged + 1 if before else 0
+        versions = {name: self.aged * len(rows) for name, rows in before.items()}
+        for path in ("data/incidents.duckdb", "data/incidents.published.duckdb"):
+            self.differences += read_current(path) != self.expected
+            self.differences += before != {} and count_versions(path) != versions
         left = {path.name for path in Path("data").iterdir()}
         assert left <= {
             "incidents.duckdb",
@@ -54,6 +61,22 @@ class Tally:
 
     def __str__(self) -> str:
         return f"{self.kills} kills, {self.reruns} reruns, {self.differences} differences"
+
+
+def read_current(path: str = "data/incidents.duckdb") -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows of a database but versions of before."""
+    tables = read_database(path).items()
+    return {name: rows for name, rows in tables if not name.startswith("incident_history.")}
+
+
+def count_versions(path: str) -> dict[str, int]:
+    """Return how many versions there are of each raw table; one without an end fails."""
+    counts = {}
+    for name, rows in read_database(path, "incident_history").items():
+        if not name.endswith("._period"):
+            counts[name.replace("_history", "_api")] = len(rows)
+            assert all(row[-1] for row in rows), name  # why it ended
+    return counts
 
 
 def kill_everywhere(points: list[str], times: int, job: str, folder: Path) -> Tally:
