@@ -8,27 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-import pyarrow as pa
-
 from incident_assets.report import numbers, sections
+from incident_assets.report.marts import Marts
 from incident_assets.report.page import write_page
 from incident_assets.report.render import draw_png, draw_svg, prepare_matplotlib
 from incident_assets.report.sections import METRICS, Section
 from incident_assets.report.words import say_day
 
 WIDTHS = {"desk": 880, "phone": 343}  # px; a phone has 375 with the margins
-
-
-@dataclass(frozen=True)
-class Marts:
-    """The marts, and dim_moment, with the columns that the models promise; any may be empty."""
-
-    weekly: pa.Table
-    trend: pa.Table
-    stays: pa.Table
-    load: pa.Table
-    ageing: pa.Table
-    moments: pa.Table
 
 
 @dataclass(frozen=True)
@@ -60,8 +47,10 @@ def build_report(
         sections.show_weekly(weekly, time_zone),
         sections.show_trends(trends, numbers.list_missing(marts.moments)),
         sections.show_stays(stays),
+        sections.show_changes(numbers.follow_flow(marts.changes, today)),
         sections.show_load(load),
         sections.show_backlog(*backlog),
+        sections.show_flow(numbers.follow_flow(marts.flow, today)),
     ]
     with prepare_matplotlib():
         drawn = [_draw(section) for section in shown]

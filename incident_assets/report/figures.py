@@ -1,4 +1,4 @@
-"""The five plots: numbers in, a matplotlib figure out, in any width down to a phone's.
+"""The plots: numbers in, a matplotlib figure out, in any width down to a phone's.
 
 What is selected and added up is in `numbers`, what plots have in common is in `sheet`.
 """
@@ -13,6 +13,7 @@ from incident_assets.report.numbers import (
     THIN,
     WINDOW,
     Backlog,
+    Flow,
     Load,
     Stay,
     Trend,
@@ -71,6 +72,28 @@ def _draw_columns(
     tops, feet = ([v for x in values for v in (x, nan)][:-1] for values in (above, below))
     if tops:
         axes.stairs(tops, edges, baseline=feet, fill=True, linewidth=0, **look)
+
+
+def plot_flow(flow: Flow, up: str, down: str, width: int) -> "Figure":
+    """Columns of two of a flow's columns per week, `up` above the line and `down` below it."""
+    keys = [Key(up, PALETTE["late"]), Key(down, PALETTE["age-3"])]
+    sheet = Sheet(width, 180 + BOTTOM, keys)
+    axes = sheet.add_axes(LEFT - 18, sheet.top, width - LEFT + 18, 180)
+    above, below = flow.columns[up], [-count for count in flow.columns[down]]
+    for key, counts in zip(keys, (above, below), strict=True):
+        nothing = [0] * len(counts)
+        _draw_columns(axes, counts[:-1], nothing[:-1], 0, color=key.colour)
+        _draw_columns(
+            axes, counts[-1:], nothing[-1:], len(counts) - 1, color=key.colour, alpha=0.45
+        )
+    low, high = min(-1, *below), max(1, *above)
+    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if (high - low) / (m * 10**n) <= 7)
+    ticks = [*range(low // -step * -step, 0, step), *range(0, high + 1, step)]
+    axes.set(ylim=(low * 1.03, high * 1.03))
+    axes.set_yticks(ticks, [f"{abs(tick):,}" for tick in ticks])
+    axes.axhline(0, color=PALETTE["muted"], linewidth=1)
+    label_weeks(axes, flow.weeks, sheet.narrow)
+    return sheet.figure
 
 
 def _colour_layers(weekly: Weekly) -> list[tuple[Key, Sequence[int]]]:

@@ -19,6 +19,7 @@ WEEKS_SHOWN = 78
 WINDOW = 4  # weeks of a point of the trend, as in mart_incident_trend
 THIN = 5  # incidents below which a figure says little
 LOAD_WEEKS = 13
+FLOW_WEEKS = 26
 MONTHS = 6  # as in mart_time_in_status_recent
 # In the order of an incident's life.
 SHOWN_CATEGORIES = [
@@ -102,6 +103,18 @@ class Backlog:
     open: Sequence[int]
     over_sla: int
     sla_days: float | None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What happened in each week: the mart's columns, week by week."""
+
+    weeks: Sequence[date]
+    columns: Mapping[str, Sequence[Any]]
+
+    def sum(self, column: str, weeks: int = FLOW_WEEKS) -> int:
+        """Return how often something happened in the last so many weeks."""
+        return sum(self.columns.get(column, ())[-weeks:])
 
 
 def find_week(day: date) -> date:
@@ -220,6 +233,21 @@ def age_follow_ups(ageing: pa.Table) -> tuple[dict[str, int], list[Backlog]]:
         for key, cells in sorted(groups.items())
     ]
     return buckets, [backlog for backlog in backlogs if sum(backlog.open)]
+
+
+def follow_flow(mart: pa.Table, today: date) -> Flow:
+    """Return the last FLOW_WEEKS weeks of a mart by week, without gaps; none if all are empty.
+
+    Counts of a week without a row are 0, medians None.
+    """
+    end = find_week(today)
+    rows = {row["week"]: row for row in mart.to_pylist()}
+    weeks = [end - n * WEEK for n in range(FLOW_WEEKS)][::-1]
+    if not rows.keys() & {*weeks}:
+        return Flow([], {})
+    nothing = {x.name: 0 if pa.types.is_integer(x.type) else None for x in mart.schema}
+    shown = [rows.get(week, nothing) for week in weeks]
+    return Flow(weeks, {name: [row[name] for row in shown] for name in nothing})
 
 
 def _add(rows: Iterable[MartRow], column: str) -> Any:

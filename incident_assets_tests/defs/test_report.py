@@ -13,8 +13,9 @@ import pytest
 from incident_assets.build import build_definitions
 from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.defs.io_manager import DuckDBIOManager
-from incident_assets.defs.report import MARTS, MODEL_SCHEMA, build_report_asset
-from incident_assets.report.build import Marts
+from incident_assets.defs.report import build_report_asset
+from incident_assets.models.catalog import MODEL_SCHEMA
+from incident_assets.report.marts import MARTS, Marts
 from incident_assets_tests.report.marts import make_busy_marts, make_marts
 from incident_assets_tests.report.reading import Page
 
@@ -61,7 +62,7 @@ def test_it_writes_one_private_page_and_shows_its_plots(instance: dg.DagsterInst
     assert metadata["bytes"] == page.stat().st_size
     assert page.stat().st_mode & 0o777 == 0o600
     assert metadata["incidents"] == 1079
-    assert metadata["plots"].count("](data:image/png;base64,") == 5
+    assert metadata["plots"].count("](data:image/png;base64,") == 7
     assert "svg" in Page(page.read_text()).tags
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from incident_assets.report.build import Marts
+from incident_assets.report.marts import Marts
 from incident_assets.report.numbers import find_week
 
 AS_OF = date(2026, 8, 12)
@@ -61,6 +61,14 @@ SCHEMAS = {
         "since": pa.date32(),
         "as_of": pa.date32(),
     },
+    "changes": {
+        "week": pa.date32(),
+        "incidents": COUNT,
+        "raised": COUNT,
+        "lowered": COUNT,
+        "raised_after_median": AMOUNT,
+        "lowered_after_median": AMOUNT,
+    },
     "load": {
         "week": pa.date32(),
         "user_id": TEXT,
@@ -81,6 +89,13 @@ SCHEMAS = {
         "open_over_sla": COUNT,
         "completed_over_sla": COUNT,
         "as_of": pa.date32(),
+    },
+    "flow": {
+        "week": pa.date32(),
+        "opened": COUNT,
+        "done": COUNT,
+        "reopened": COUNT,
+        "handed_over": COUNT,
     },
     "moments": {
         "moment": TEXT,
@@ -120,6 +135,8 @@ def make_busy_marts(
         stays=list(_leave_statuses(chance, given)),
         load=[row for w in weeks for row in _carry(chance, w, people, users)],
         ageing=list(_age(chance, given)),
+        changes=[row for w in weeks[::2] for row in _change_severities(chance, w)],
+        flow=[_work_off(chance, w) for w in weeks],
     )
 
 
@@ -234,6 +251,24 @@ def _carry(
         }
         for n, (working, late, asleep, leads) in rows.items()
     ]
+
+
+def _change_severities(chance: random.Random, week: date) -> "Iterator[dict[str, Any]]":
+    raised, lowered = (_draw_count(chance, mean) for mean in (2, 1))
+    if raised + lowered:
+        yield {
+            "week": week,
+            "incidents": raised + lowered,
+            "raised": raised,
+            "lowered": lowered,
+            "raised_after_median": _draw_duration(chance, 40) if raised else None,
+            "lowered_after_median": _draw_duration(chance, 90) if lowered else None,
+        }
+
+
+def _work_off(chance: random.Random, week: date) -> dict[str, Any]:
+    means = {"opened": 12, "done": 10, "reopened": 0.5, "handed_over": 1}
+    return {"week": week} | {name: _draw_count(chance, mean) for name, mean in means.items()}
 
 
 BUCKETS = {"0-7 d": 4, "8-30 d": 19, "31-90 d": 55, "91+ d": 150}

@@ -14,7 +14,9 @@ import pytest
 from incident_assets.report.build import Report, build_report
 from incident_assets.report.numbers import (
     NO_SPREAD,
+    WEEK,
     count_incidents,
+    find_week,
     follow_duration,
     list_weeks,
     sum_load,
@@ -40,11 +42,11 @@ def busy() -> Report:
 
 def test_a_busy_account_fills_every_section(busy: Report) -> None:
     page = Page(busy.html)
-    assert page.tags.count("svg") == 10  # five plots, each for desk and phone
-    assert page.tags.count("details") == 5
+    assert page.tags.count("svg") == 14  # seven plots, each for desk and phone
+    assert page.tags.count("details") == 7
     assert {"Critical", "Ada Abiola", "Learning", "No priority"} <= set(page.texts)
     assert busy.counts["weeks"] == 78
-    assert busy.markdown.count("](data:image/png;base64,") == 5
+    assert busy.markdown.count("](data:image/png;base64,") == 7
 
 
 def test_it_is_the_same_for_the_same_marts(busy: Report) -> None:
@@ -259,6 +261,25 @@ def test_what_is_missing_is_said_with_how_to_get_it() -> None:
     assert "by severity" not in report.markdown
     assert "MTTA): no incident has the moments for it yet" in report.markdown
     assert "The API gives no workload" in report.markdown
+
+
+def test_what_comes_and_goes_is_of_the_last_weeks() -> None:
+    week = find_week(AS_OF)
+    counts = {"opened": 5, "done": 3, "reopened": 1, "handed_over": 0}
+    flow = [{"week": week - n * WEEK} | counts for n in (0, 12, 13, 25, 26)]
+    raised = {"incidents": 2, "raised": 2, "lowered": 1, "raised_after_median": 90.0}
+    changes = [{"week": week - n * WEEK} | raised for n in (12, 25, 26)]
+    report = build_report(make_marts(flow=flow, changes=changes), AS_OF)
+    said = "10 follow-ups were opened and 6 done, so 4 more are open than before; 2 were opened"
+    assert said in report.markdown
+    said = "Raised 2 and lowered 1 in the last 13 weeks; 4 and 2 in 26 weeks."
+    assert said in report.markdown
+    texts = Page(report.html).texts
+    assert "2026-08-10" in texts and "2026-02-16" in texts and "2026-02-09" not in texts
+    assert texts.count("90 s") == 0 < texts.count("1.5 min")
+    none = build_report(make_marts(flow=flow[-1:], changes=changes[-1:]), AS_OF)
+    assert "No severity was raised or lowered in the last 26 weeks." in none.markdown
+    assert "No follow-up was created or completed in the last 26 weeks." in none.markdown
 
 
 def test_days_are_said_to_be_those_of_the_time_zone() -> None:

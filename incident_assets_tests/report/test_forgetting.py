@@ -53,6 +53,17 @@ def test_a_forgotten_user_is_an_id_and_nothing_else(
     assert held and {row["assignee"] for row in held} == {f'{{"id":"{user}"}}'}
     assert not read_rows(f"FROM incident_analytics.dim_user WHERE user_id = '{user}'")
     assert read_rows("FROM incident_analytics.mart_responder_load")
+    assert not loaded.report_page.exists()
+
+
+def test_a_report_that_is_there_is_made_again(known: tuple[str, str], loaded: Settings) -> None:
+    page = loaded.report_page
+    page.write_text(f"<html><title>Incident reliability report</title>{NAME}")
+    forget(loaded, [], [known[1]], False)
+    assert NAME not in page.read_text() and "Who carries the load" in page.read_text()
+    page.write_text(f"<html><title>My own page</title>{NAME}")
+    forget(loaded, [known[0]], [], False)
+    assert page.read_text() == f"<html><title>My own page</title>{NAME}"
 
 
 def test_a_forgotten_incident_takes_along_what_belongs_to_it(
