@@ -418,6 +418,7 @@ class _Generator:
         if ending == "closed" and self.chance.random() < 0.03:
             told.append((min(told[-1][0] + timedelta(hours=2), self.until), "Fixing"))
             told.append((min(told[-1][0] + timedelta(hours=1), self.until), "Closed"))
+        guess = self._guess_severity(incident)
         for at, name in told:
             update = {
                 "incident_id": incident["id"],
@@ -426,12 +427,21 @@ class _Generator:
                 "updater": self._actor(self.chance.choice(self.listed("users"))),
             }
             if "severity" in incident and name != "Triage":
-                update["new_severity"] = incident["severity"]
+                is_guess = name == "Investigating" != told[-1][1]
+                update["new_severity"] = guess if is_guess else incident["severity"]
             if name == "Merged":
                 update["merged_into_incident_id"] = make_id("incidents", 1)
             self.add("incident_updates", update, at)["created_at"] = self.text(at)
         for row in self.listed_last("incident_updates", len(told)):
             del row["updated_at"]
+
+    def _guess_severity(self, incident: Item) -> Item | None:
+        """Return what an incident was first taken for: now and then less, or more, than it was."""
+        severities, number = self.listed("severities"), len(self.account.rows["incidents"])
+        if "severity" not in incident:
+            return None
+        place = severities.index(incident["severity"]) - (number % 11 == 3) + (number % 37 == 5)
+        return severities[min(max(place, 0), len(severities) - 1)]
 
     def listed_last(self, resource: str, count: int) -> list[Item]:
         """Return the newest rows without walking the others."""

@@ -126,6 +126,8 @@ class Life:
         row |= {"has_debrief": False}
         if status["category"] == "triage":
             return _leave_out(row, *UNKNOWN_IN_TRIAGE)
+        if told and "new_severity" in told[-1]:
+            row["severity"] = told[-1]["new_severity"]
         if "duration_metrics" in row:
             known = {
                 moment["incident_timestamp"]["name"]: _parse(moment["value"]["value"])
