@@ -27,6 +27,7 @@ from incident_assets_tests.modelling import build_all, make_near, read_model
 from incident_assets_tests.models.test_independent import is_counted, sort_updates
 
 SEEN = ("incidents", "follow_ups", "schedules")
+POSTED = "Posted by the tests"
 Row = dict[str, Any]
 
 
@@ -68,14 +69,18 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
 
 
 def prepare(api: DemoApi, _: list[Row]) -> None:
-    """Before history begins, an update raises a severity."""
+    """Before history begins, an update raises a severity, and another one while it begins."""
     low, high = find_severities(api)
-    first = choose(api)[0]
-    updates = sort_updates(api)[first["id"]]
-    for update in updates:
-        api.change("incident_updates", update["id"], new_severity=low)
-    api.change("incident_updates", updates[-1]["id"], new_severity=high)
-    api.change("incidents", first["id"], severity=high)
+    rows, updates = choose(api), sort_updates(api)
+    for row in (rows[0], rows[7], rows[10]):
+        api.change("incidents", row["id"], severity=low)
+        for update in updates[row["id"]]:
+            api.change("incident_updates", update["id"], new_severity=low)
+    api.change("incident_updates", updates[rows[0]["id"]][-1]["id"], new_severity=high)
+    api.change("incidents", rows[0]["id"], severity=high)
+    # Posted while the first sync goes on, which has listed the incidents already.
+    post(api, rows[7], high)
+    post(api, rows[10], high)
     for schedule in api.rows("schedules"):
         api.change("schedules", schedule["id"], next_shifts=[make_shift("U1", 4, 11)])
 
@@ -84,11 +89,21 @@ def change(api: DemoApi, gone: list[Row]) -> None:
     low, high = find_severities(api)
     rows = choose(api)
     api.change("incidents", rows[0]["id"], severity=low, name="Another name")
-    seen = rows[1]["updated_at"]
-    api.change("incidents", rows[1]["id"], severity=high, updated_at=seen, summary="Edited")
+    at = rows[1]["updated_at"]
+    api.change("incidents", rows[1]["id"], severity=high, updated_at=at, summary="Edited")
     api.change("incidents", rows[2]["id"], incident_status=rows[3]["incident_status"])
     api.change("incidents", rows[3]["id"], incident_role_assignments=[])
     api.change("incidents", rows[4]["id"], custom_field_entries=[])
+    seen, deleted = (x for x in api.rows("incident_updates") if x["message"] == POSTED)
+    api.change("incidents", rows[7]["id"], severity=high, updated_at=seen["created_at"])
+    api.remove("incident_updates", deleted["id"])
+    # As the product does it: the incident changes, and an update tells of it.
+    other = high if rows[8]["severity"] == low else low
+    api.change("incidents", rows[8]["id"], severity=other)
+    post(api, rows[8], other)
+    # Taken back before a sync could see it.
+    for severity in (other, rows[9]["severity"]):
+        post(api, rows[9], severity)
     # What things are called is no change of the incident.
     renamed = rows[5]["severity"] | {"name": "Renamed"}
     api.change("incidents", rows[5]["id"], severity=renamed)
@@ -121,6 +136,11 @@ def change_again(api: DemoApi, gone: list[Row]) -> None:
     api.change("schedules", kept["id"], current_shifts=[], next_shifts=[make_shift(None, 1, 2)])
 
 
+def post(api: DemoApi, incident: Row, severity: Row) -> None:
+    fields = {"message": POSTED, "incident_id": incident["id"], "new_severity": severity}
+    api.add("incident_updates", new_incident_status=incident["incident_status"], **fields)
+
+
 def choose(api: DemoApi) -> list[Row]:
     """Return counted incidents that have a severity and several updates; the same ones always."""
     updates = sort_updates(api)
@@ -139,7 +159,7 @@ def choose_tasks(api: DemoApi) -> list[Row]:
 
 def find_severities(api: DemoApi) -> tuple[Row, Row]:
     rows = sorted(api.rows("severities"), key=lambda row: int(row["rank"]))
-    return rows[0], rows[-1]
+    return rows[1], rows[2]
 
 
 def embed(user: Row) -> Row:
@@ -211,16 +231,20 @@ def compute_changes(played: Played) -> list[tuple[Any, ...]]:
             if key != key_to:
                 values = (ident, text, ident_to, text_to, changed_at, at, "history")
                 rows.append((row["id"], field, name, *values))
+    first = played.told[0]
+    seen = {(row[0], row[1], row[5]) for row in rows}
     for incident, updates in sort_updates(played.api).items():
         for field, path in (("severity", "new_severity"), ("status", "new_incident_status")):
             last: Row = {}
             for n, update in enumerate(updates):
                 if not (now := update.get(path)):
                     continue
-                if n and now["id"] != last.get("id") and incident in live:
-                    at = datetime.fromisoformat(update["created_at"])
-                    values = (last.get("id"), last.get("name"), now["id"], now["name"], at)
-                    rows.append((incident, field, field, *values, played.told[0].at, "updates"))
+                at = datetime.fromisoformat(update["created_at"])
+                if n and now["id"] != last.get("id") and incident in live and at <= first.at:
+                    listed = datetime.fromisoformat(first.rows["incidents"][incident]["updated_at"])
+                    if at <= listed or (incident, field, now["id"]) not in seen:
+                        values = (last.get("id"), last.get("name"), now["id"], now["name"], at)
+                        rows.append((incident, field, field, *values, first.at, "updates"))
                 last = now
     return rows
 
