@@ -55,13 +55,13 @@ WITH asked AS (
         SELECT 1 FROM {PERIOD_TABLE}
         WHERE resource = '{{name}}' AND since <= _at AND _at < coalesce(until, 'infinity')
     ) THEN _at ELSE error(
-        'there is no history of {{name}} as of ' || timezone('UTC', _at) || ' UTC: it is kept '
-        || (
+        'there is no history of {{name}} as of ' || timezone('UTC', _at) || ' UTC: '
+        || coalesce('it is kept ' || (
             SELECT string_agg(
                 'since ' || timezone('UTC', since)
                 || coalesce(' until ' || timezone('UTC', until), ''), ' and ' ORDER BY since
             ) FROM {PERIOD_TABLE} WHERE resource = '{{name}}'
-        )
+        ), 'none is kept')
     ) END AS _at FROM asked
 )
 SELECT * FROM {RAW_SCHEMA}.{{name}}
@@ -162,12 +162,12 @@ class History:
         return scrubbed
 
     def begin(self, endpoints: Iterable[Endpoint], at: datetime) -> bool:
-        """Make the history of tables that have none, unless none is wanted; it begins now.
+        """Make the histories that tables lack, which stay empty where none is wanted.
 
-        Return whether there were any, whose macros `settle` makes.
+        Return whether there were any; `settle` makes their macros, and has them begin.
         """
         lacking = [x for x in endpoints if x.name not in self._tables]
-        if self._days == 0 or not lacking:
+        if not lacking:
             return False
         self._run(f"CREATE SCHEMA IF NOT EXISTS {HISTORY_SCHEMA}")
         self._run(
@@ -180,22 +180,21 @@ class History:
             raw = f"{RAW_SCHEMA}.{endpoint.name}"
             self._run(f"UPDATE {raw} SET _valid_from = ? WHERE _valid_from IS NULL", [at])
             self._make_table(endpoint)
-            self._run(f"INSERT INTO {PERIOD_TABLE} VALUES (?, ?, NULL)", [endpoint.name, at])
         return True
 
     def settle(self, at: datetime) -> None:
         """Let histories go on, or end, as is wanted, and drop what is older than it may be."""
         if not self._tables:
             return
+        for name in self._tables:
+            define_as_of(self._connection, name)
         if self._days == 0:
             self._run(f"UPDATE {PERIOD_TABLE} SET until = ? WHERE until IS NULL", [at])
             return
-        for name in self._tables:
-            define_as_of(self._connection, name)
         self._run(
-            f"INSERT INTO {PERIOD_TABLE} SELECT resource, ?, NULL FROM {PERIOD_TABLE} "
-            "GROUP BY resource HAVING count(*) = count(until)",
-            [at],
+            f"INSERT INTO {PERIOD_TABLE} SELECT name, $at, NULL FROM unnest($names) AS x (name) "
+            f"WHERE name NOT IN (SELECT resource FROM {PERIOD_TABLE} WHERE until IS NULL)",
+            {"at": at, "names": sorted(self._tables)},
         )
         if self._days is not None:
             self._drop_before(at - timedelta(days=self._days))
@@ -214,7 +213,9 @@ class History:
                 f"FROM {PERIOD_TABLE} GROUP BY resource"
             ).fetchall()
             self._ends = dict(found)
-        end = self._ends.get(name)
+        if name not in self._ends:
+            return "false"
+        end = self._ends[name]
         return "_valid_from IS NOT NULL" if end is None else f"_valid_from < '{end.isoformat()}'"
 
     def _make_table(self, endpoint: Endpoint) -> None:

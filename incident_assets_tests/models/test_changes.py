@@ -5,6 +5,7 @@ An account changes between syncs. Versions and macros themselves are tested with
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -381,3 +382,16 @@ def test_a_model_of_history_is_built_again_when_there_is_more_or_less_of_it(play
         assert [is_unchanged(), is_unchanged()] == [False, True]
         connection.execute("DROP TABLE incident_history.incidents")
         assert find_missing(connection, model) == ["incident_history.incidents"]
+
+
+def test_without_history_models_tell_what_the_api_tells(api: DemoApi, settings: Settings) -> None:
+    row = api.rows("incidents")[0]["id"]
+    for name in ("first", "second"):
+        api.change("incidents", row, name=name)
+        run_sync(replace(settings, keep_history="off"), NAMES)
+    build_all(settings.database, datetime.now(UTC).date())
+    changes = read_model("fct_incident_change", settings.database).values()
+    assert {row["source"] for row in changes} == {"updates"}
+    periods = {x["period"] for x in read_model("fct_on_call_shift", settings.database).values()}
+    assert periods == {"current", "next"}
+    assert sum(x["opened"] for x in read_model("mart_follow_up_flow", settings.database).values())

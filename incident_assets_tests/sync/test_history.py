@@ -173,9 +173,19 @@ def test_history_that_is_off_keeps_what_was_and_goes_on_later(api: DemoApi, load
 
 
 def test_without_history_there_is_none(api: DemoApi, load: Load) -> None:
-    load(keep_history="off")
-    schemas = read_rows("SELECT schema_name FROM duckdb_schemas() WHERE NOT internal")
-    assert "incident_history" not in {row["schema_name"] for row in schemas}
+    row = api.rows("severities")[0]["id"]
+    for name in ("first", "second"):
+        api.change("severities", row, name=name)
+        load(keep_history="off")
+    assert read_history() == []
+    with pytest.raises(duckdb.Error, match="UTC: none is kept"):
+        read_as_of(find_end())
+    load()
+    begun = find_end()
+    api.change("severities", row, name="third")
+    load()
+    assert [x["name"] for x in read_history()] == ["second"]
+    assert read_as_of(begun)[row]["name"] == "second"
 
 
 def test_history_reaches_readers_of_the_copy(api: DemoApi, load: Load, settings: Settings) -> None:
