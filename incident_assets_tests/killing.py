@@ -172,13 +172,13 @@ def read_tables(
         "WHERE table_name NOT LIKE '\\_dlt%' ESCAPE '\\' "
         "AND table_name NOT IN "
         "('log', 'account', 'database_id', 'table_version', 'finding', 'contents', "
-        "'personal_data') "
+        "'personal_data', '_period') "
         "AND table_schema NOT LIKE '%_staging' AND table_schema LIKE ? ORDER BY ALL",
         [schema],
     ).fetchall()
     return {
         f"{place}.{table}": connection.execute(
-            "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', '_valid_from', 'as_of') "
+            "SELECT COLUMNS(lambda c: c NOT IN ('_dlt_load_id', '_valid_from', 'seen_at', 'as_of') "
             f"AND NOT starts_with(c, 'open_age')) FROM {place}.{table} ORDER BY ALL"
         ).fetchall()
         for place, table in tables

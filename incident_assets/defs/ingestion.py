@@ -97,7 +97,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         duckdb: DuckDBResource,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         names = [x.name for x in endpoints if raw_key(x.name) in context.selected_asset_keys]
-        _renew(api, duckdb)  # which a run that died may have left to do
         with explain_errors(), duckdb.open_session() as connection:
             if not names:  # a check alone was asked for
                 yield from report_loaded(context, read_last_errors(connection))
@@ -117,8 +116,11 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 run.fetch()
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
+                is_due = run.is_due
             build_needed_models(context, connection, settings)
-        _renew(api, duckdb)
+        if is_due:
+            with explain_errors(), duckdb.hold() as database:
+                renew_database(settings, database)
         told = {event.asset_key: event for event in events}
         for name, outcome in outcomes.items():
             event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
@@ -150,12 +152,6 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
             raise dg.Failure(reasons, allow_retries=False)
 
     return sync
-
-
-def _renew(api: ApiResource, duckdb: DuckDBResource) -> None:
-    """Write the database anew where that is due, since rows in it were masked."""
-    with explain_errors(), duckdb.hold() as database:
-        renew_database(duckdb.apply_to(api.read_settings()), database)
 
 
 def _load(

@@ -228,11 +228,12 @@ def run_sync(
     run_id, warehouse = f"pid-{os.getpid()}", find_warehouse(settings)
     options = (changes, full_refresh, accept_loss, watch, endpoints)
     with hold_database(warehouse, run_id, f"sync {run_id}") as database:
-        renew_database(settings, database)  # which a run that died may have left to do
         with (
             database.cursor(settings.lock_timeout) as connection,
             open_sync(connection, settings, names, run_id, *options) as sync,
         ):
             outcomes = sync.run()
-        renew_database(settings, database)
+            is_due = sync.is_due
+        if is_due:
+            renew_database(settings, database)
     return outcomes

@@ -30,7 +30,7 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
-from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due
+from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due, read_masking
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit, transact
@@ -103,6 +103,11 @@ class Sync:
         self.fetch()
         self.load(lambda source: [self.pipeline.run(source, loader_file_format="parquet")])
         return self.conclude()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the database has to be written anew, by this sync or one that died."""
+        return read_masking(self.connection).is_due
 
     def fetch(self) -> None:
         """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""

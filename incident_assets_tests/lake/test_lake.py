@@ -84,6 +84,24 @@ def test_yesterdays_table_can_be_read_as_it_was(lake: Lake, api: DemoApi) -> Non
     assert (before, now) == (60, 59)
 
 
+def test_a_lake_gives_rows_as_of_a_moment_too(lake: Lake, api: DemoApi) -> None:
+    resources = ["incidents", "follow_ups"]
+    names = {row["id"]: row["name"] for row in api.rows("incidents")}
+    run_sync(read_settings(), resources)
+    change(api)
+    run_sync(read_settings(), resources)
+    with lake.open(0, "a test", read_only=True) as connection:
+        ends = "SELECT DISTINCT finished_at FROM incident_sync.log ORDER BY ALL"
+        (first,), (last,) = connection.execute(ends).fetchall()
+        incidents = "SELECT id, name FROM incident_history.incidents_as_of(?)"
+        assert dict(connection.execute(incidents, [first]).fetchall()) == names
+        now = dict(connection.execute(incidents, [last]).fetchall())
+        follow_ups = "SELECT count(*) FROM incident_history.follow_ups_as_of(?)"
+        counts = [connection.execute(follow_ups, [at]).fetchone() for at in (first, last)]
+    assert sum(now[key] != name for key, name in names.items()) == 2
+    assert counts == [(60,), (59,)]
+
+
 def test_an_unchanged_sync_asks_the_catalog_little(lake: Lake, cluster: Cluster) -> None:
     run_sync(read_settings(), NAMES)
     with count_statements(cluster) as counted:

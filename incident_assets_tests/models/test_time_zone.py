@@ -1,5 +1,6 @@
 """INCIDENT_TIME_ZONE: whose days, weeks and months the marts count in, worked out by Python too."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,26 @@ def test_weeks_months_and_days_are_those_of_the_zone(raw: Path) -> None:
     for row in read_model("fct_status_transition", raw).values():
         left = (row["left_at"] or row["entered_at"]).astimezone(ZONE)
         assert row["month"] == left.date().replace(day=1)
+    counted = {row["incident_id"] for row in incidents if row["is_counted"]}
+    opened = Counter(
+        (row["created_at"].astimezone(ZONE).date(), row["incident_id"])
+        for row in read_model("fct_follow_up", raw).values()
+        if row["status"] not in ("deleted", "not_doing")
+    )
+    told = Counter(
+        (row["changed_at"].astimezone(ZONE).date(), row["incident_id"])
+        for row in read_model("fct_incident_change", raw).values()
+        if row["field_id"] == "severity" and row["from_id"]
+    )
+    for mart, of_mart, events in (
+        ("mart_follow_up_flow", ["opened"], opened),
+        ("mart_severity_changes", ["raised", "lowered"], told),
+    ):
+        weekly: Counter[date] = Counter()
+        for (day, incident), count in events.items():
+            weekly[day - timedelta(days=day.weekday())] += count * (incident in counted)
+        found = {w: sum(row[x] for x in of_mart) for (w,), row in read_model(mart, raw).items()}
+        assert +Counter(found) == +weekly != Counter(), mart
     begun = datetime.combine(TODAY, datetime.min.time(), ZONE)
     ages: dict[tuple[str, str], list[float]] = {}
     for row in read_rows(
@@ -57,6 +78,8 @@ def test_a_figure_in_another_zone_is_explained_by_its_rows(raw: Path) -> None:
             ("mart_incident_weekly", "incidents"),
             ("mart_follow_up_ageing", "open_age_median"),
             ("mart_time_in_status", "stays"),
+            ("mart_follow_up_flow", "opened"),
+            ("mart_severity_changes", "raised_after_median"),
         ):
             for row in list(read_model(mart, raw).values())[:5]:
                 key = {name: str(row[name]) for name in read_models()[mart].grain}

@@ -48,13 +48,14 @@ def sync(settings: Settings, *names: str, **options: Any) -> dict[str, Outcome]:
     config = {"force_compression": "uncompressed"}
     warehouse = find_warehouse(settings)
     with hold_database(warehouse, "a test", "a test", config) as database:
-        renew_database(settings, database)
         with (
             database.cursor(20) as connection,
             open_sync(connection, settings, names or NAMES, "a test", **options) as run,
         ):
             outcomes = {outcome.resource: outcome for outcome in run.run()}
-        renew_database(settings, database)
+            is_due = run.is_due
+        if is_due:
+            renew_database(settings, database)
     return outcomes
 
 
