@@ -113,8 +113,7 @@ class Fetcher:
             walks.append(pool.submit(self._fetch_chain, plan))
             walks += [pool.submit(self.fetch, x, source.resources[x.name]) for x in plan.free]
             _await(walks)
-            again = [x for x in plan.listings.values() if plan.misses_rows(x)]
-            walks += [pool.submit(self._fetch_again, x) for x in again]
+            walks += [pool.submit(self._fetch_again, x) for x in plan.list_missing()]
             _await(walks)
         except BaseException:
             self._stop.set()

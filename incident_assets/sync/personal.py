@@ -67,10 +67,7 @@ class Masking:
 
 def read_masking(connection: duckdb.DuckDBPyConnection) -> Masking:
     """Return how the rows of a database were masked, by the table that `prepare_masking` makes."""
-    row = connection.execute(
-        f"SELECT mode, key, dropped, is_changing, is_due FROM {PERSONAL_TABLE}"
-    ).fetchone()
-    return Masking(row[0], row[1], tuple(row[2]), row[3], row[4]) if row else Masking()
+    return _read(connection) or Masking()
 
 
 def read_any_masking(connection: duckdb.DuckDBPyConnection) -> Masking:
@@ -108,7 +105,10 @@ def prepare_masking(
     MaskMismatch.
     """
     _prepare_table(connection)
-    stored, wanted = read_masking(connection), find_masking(mask)
+    stored, wanted = _read(connection), find_masking(mask)
+    if stored is None:
+        stored = Masking()
+        _store(connection, stored)  # a lake's empty table has no statistics to be remembered
     if replace(stored, is_due=False) == wanted:
         return
     tables = _list_tables(connection)
@@ -285,6 +285,13 @@ def forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
                 f"UPDATE {LOG_TABLE} SET {column} = ? WHERE coalesce({column}, '') <> ''",
                 [LEFT_OUT],
             )
+
+
+def _read(connection: duckdb.DuckDBPyConnection) -> Masking | None:
+    row = connection.execute(
+        f"SELECT mode, key, dropped, is_changing, is_due FROM {PERSONAL_TABLE}"
+    ).fetchone()
+    return Masking(row[0], row[1], tuple(row[2]), row[3], row[4]) if row else None
 
 
 def _store(connection: duckdb.DuckDBPyConnection, masking: Masking) -> None:

@@ -136,16 +136,23 @@ class Plan:
     def _find_categories(self) -> list[str]:
         """Return the categories that incidents can be of: those known, and the account's own."""
         listed, stored = self.chain[0], f"{RAW_SCHEMA}.{STATUSES}"
-        source = listed.spool.sql if listed.is_whole else stored
-        if not listed.is_whole and not has_table(self.connection, stored):
-            return [*STATUS_CATEGORIES]
-        words = "regexp_full_match(category, '[a-z0-9_]+')"  # others are no filter's
-        rows = self._read(f"SELECT DISTINCT category FROM {source} WHERE {words}")
+        # Others than words are no filter's.
+        sql = "SELECT DISTINCT category FROM {} WHERE regexp_full_match(category, '[a-z0-9_]+')"
+        if listed.is_whole:
+            rows = listed.spool.read(sql)
+        elif has_table(self.connection, stored):
+            rows = self._read(sql.format(stored))
+        else:
+            rows = []
         found = {row[0] for row in rows}
         return [*STATUS_CATEGORIES, *sorted(found.difference(STATUS_CATEGORIES))]
 
-    def misses_rows(self, listing: Listing) -> bool:
-        """Whether stored rows were not listed that may have moved between variants meanwhile."""
+    def list_missing(self) -> list[Listing]:
+        """Return listings that lack stored rows which may have moved between variants meanwhile."""
+        with transact(self.connection):
+            return [x for x in self.listings.values() if self._misses_rows(x)]
+
+    def _misses_rows(self, listing: Listing) -> bool:
         if not (listing.is_whole and listing.full and len(listing.way.variants) > 1):
             return False
         table = f"{RAW_SCHEMA}.{listing.name}"

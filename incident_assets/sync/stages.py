@@ -78,11 +78,12 @@ LOAD_WORKERS = 4  # more would only hold more in memory at once
 LIFT_LIMIT = "RESET memory_limit"  # of DuckDB, where its usual share was not enough
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sync:
     """A sync that is set up: `fetch`, `load` with the pipeline, then `conclude`.
 
-    After that, `versions` are those of its tables, by resource.
+    After that, `versions` are those of its tables, by resource, and `is_due` says whether the
+    database has to be written anew, since this sync or one that died has masked or scrubbed rows.
     """
 
     run_id: str
@@ -97,17 +98,13 @@ class Sync:
     folder: Path
     landings: list[Landing] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    is_due: bool = False
 
     def run(self) -> list[Outcome]:
         """Go through all stages, without Dagster, and return what happened to each resource."""
         self.fetch()
         self.load(lambda source: [self.pipeline.run(source, loader_file_format="parquet")])
         return self.conclude()
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the database has to be written anew, by this sync or one that died."""
-        return read_masking(self.connection).is_due
 
     def fetch(self) -> None:
         """Walk all listings to their ends. Raises AccountMismatch if they are another account's."""
@@ -182,6 +179,7 @@ class Sync:
         self._note_versions(outcomes, load_id, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, finished)
         self._describe_tables(sure[COMMENTS])
+        self.is_due = read_masking(self.connection).is_due
         commit(self.connection)
         if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
             write_newest_rows(self.connection, self.settings.database)

@@ -118,6 +118,11 @@ class Spool:
         pq.write_table(schema.empty_table(), path)
         return SpooledFile(path, 0, schema)
 
+    def read(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return what a query gives, which has {} in the place of the rows that came."""
+        with self._connection.cursor() as cursor:
+            return cursor.execute(sql.format(self.sql)).fetchall()
+
     def reopen(self) -> None:
         """Take more rows after `end`; those that come again replace those of before."""
         self._written = [file for file in self.files if file.rows]
