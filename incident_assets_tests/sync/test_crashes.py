@@ -38,6 +38,11 @@ class Tally:
         self.aged = 0
         self.kills = self.reruns = self.differences = 0
 
+    def prepare(self, keeps: bool) -> dict[str, list[Any]]:
+        """Age the rows, or remove them all; return the tables."""
+        self.aged = self.aged + 1 if keeps else 0
+        return _age_data() if keeps else _remove_data()
+
     def rerun(self, exit_code: int | None, before: dict[str, list[Any]]) -> None:
         """Compare each table with what it was `before` the kill; run again, plainly; compare."""
         self.kills += exit_code == KILLED
@@ -45,7 +50,6 @@ class Tally:
             self.differences += rows not in (before[name], self.expected[name])
         run_to_end(self.folder, self.job)
         self.reruns += 1
-        self.aged = self.aged + 1 if before else 0
         versions = {name: self.aged * len(rows) for name, rows in before.items()}
         for path in ("data/incidents.duckdb", "data/incidents.published.duckdb"):
             self.differences += read_current(path) != self.expected
@@ -83,7 +87,7 @@ def kill_everywhere(points: list[str], times: int, job: str, folder: Path) -> Ta
     """Kill at these points and `times` times spread over a run; half of them on a new database."""
     tally = Tally(folder, job)
     for number, point in enumerate(points):
-        before = _age_data() if number % 2 == 0 or point in ON_ROWS else _remove_data()
+        before = tally.prepare(number % 2 == 0 or point in ON_ROWS)
         process = start_run(folder, job, point)
         process.join(60)
         assert process.exitcode == KILLED, f"{point} was not reached"
@@ -91,7 +95,7 @@ def kill_everywhere(points: list[str], times: int, job: str, folder: Path) -> Ta
     for number in range(times):
         seconds = tally.seconds * (number + 0.5) / times
         while True:
-            before = _age_data() if number % 2 == 0 else _remove_data()
+            before = tally.prepare(number % 2 == 0)
             if (exit_code := kill_after(seconds, folder, job)) == KILLED:
                 break
             seconds *= 0.8  # it was over before
