@@ -338,36 +338,32 @@ def play_and_compare(steps: list[tuple[str, int, bool]], folder: Path) -> None:
         play.sync()
         for kind, number, changes in steps:
             play.step(kind, number, changes)
-        play.compare()
+        with duckdb.connect(str(play.settings.database), read_only=True):  # opened once for all
+            play.compare()
         play.settings.database.unlink()
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 99), st.booleans()), min_size=2, max_size=6
-)
+STEP = st.tuples(st.sampled_from(KINDS), st.integers(0, 99), st.booleans())
+PLAYING: Any = {
+    "deadline": None,
+    "phases": [Phase.generate],
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+}
 
 
-@given(steps=STEPS)
-@hypothesis_settings(
-    max_examples=25,  # the long form below plays 200
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@pytest.mark.parametrize("first", ["edit", "remove", "held", "version", "killed"])
+@given(data=st.data())
+@hypothesis_settings(max_examples=5, **PLAYING)  # the long form below plays 200
 def test_any_sequence_leaves_each_moment_as_it_was(
-    tmp_path: Path, steps: list[tuple[str, int, bool]]
+    tmp_path: Path, first: str, data: st.DataObject
 ) -> None:
-    play_and_compare(steps, tmp_path)
+    steps = data.draw(st.lists(STEP, min_size=1, max_size=5))
+    play_and_compare([(first, 0, False), *steps], tmp_path)
 
 
 @pytest.mark.long
-@given(steps=STEPS)
-@hypothesis_settings(
-    max_examples=200,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@given(steps=st.lists(STEP, min_size=2, max_size=6))
+@hypothesis_settings(max_examples=200, **PLAYING)
 def test_any_of_many_sequences_leaves_each_moment_as_it_was(
     tmp_path: Path, steps: list[tuple[str, int, bool]]
 ) -> None:
