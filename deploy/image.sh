@@ -33,5 +33,5 @@ api=$(grep -o 'http://[0-9.:]*' "$place/api" | head -n 1)
 run sh -c 'test "$(id -u)" = 10001 && ! command -v cc gcc pip >/dev/null && ! touch /opt/dagster/x 2>/dev/null'
 run incident-assets check
 run incident-assets sync --select users,severities
-run sh -c 'dagster api grpc -h 127.0.0.1 -p 4017 -m incident_assets.definitions & until dagster api grpc-health-check -h 127.0.0.1 -p 4017; do sleep 1; done; kill $!'
+run sh -c 'dagster api grpc -h 127.0.0.1 -p 4017 -m incident_assets.definitions & until dagster api grpc-health-check -h 127.0.0.1 -p 4017; do sleep 1; done; kill -9 $!'
 echo "$image: $(du -sm --apparent-size "$root" | cut -f1) MB, of which the base $(du -sm --apparent-size --exclude=opt "$root" | cut -f1)"
