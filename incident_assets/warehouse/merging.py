@@ -118,13 +118,16 @@ def _keep_since(
     if "_valid_from" not in theirs:
         return rows
     compared = [name for name in common if name not in scope.coming]
-    same = [f"{_hash(compared, ours, 'rows.')} = {_hash(compared, theirs, 'was.')}"]
+    # Of the old rows no more than it takes: all of them at once may be more than memory holds.
+    was = ["id", "_valid_from", f"{_hash(compared, theirs)} AS hash"]
+    same = [f"{_hash(compared, ours, 'rows.')} = was.hash"]
     for name in sorted({*common}.intersection(scope.coming)):
-        was, now = _cell(name, theirs, "was."), _cell(name, ours, "rows.")
-        same.append(f"({was} IS NULL OR {was} IS NOT DISTINCT FROM {now})")
+        was.append(f'{_cell(name, theirs)} AS "{name}"')
+        before, now = f'was."{name}"', _cell(name, ours, "rows.")
+        same.append(f"({before} IS NULL OR {before} IS NOT DISTINCT FROM {now})")
+    known = f"SELECT DISTINCT ON (id) {', '.join(was)} FROM {table} WHERE _deleted_at IS NULL"
     return f"""SELECT rows.* REPLACE (was._valid_from AS _valid_from) FROM ({rows}) AS rows
-        LEFT JOIN (SELECT DISTINCT ON (id) * FROM {table} WHERE _deleted_at IS NULL) AS was
-        ON rows.id = was.id AND {" AND ".join(same)}"""
+        LEFT JOIN ({known}) AS was ON rows.id = was.id AND {" AND ".join(same)}"""
 
 
 def read_columns(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
