@@ -116,9 +116,8 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
                 run.fetch()
                 events = _load(context, dlt, run, IncidentTranslator(endpoints))
                 outcomes = {outcome.resource: outcome for outcome in run.conclude()}
-                is_due = run.is_due
             build_needed_models(context, connection, settings)
-        if is_due:
+        if run.is_due:
             with explain_errors(), duckdb.hold() as database:
                 renew_database(settings, database)
         told = {event.asset_key: event for event in events}

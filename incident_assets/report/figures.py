@@ -24,6 +24,7 @@ from incident_assets.report.sheet import (
     TICKS,
     Key,
     Sheet,
+    find_step,
     label_weeks,
     row_height,
     scale_amounts,
@@ -53,15 +54,21 @@ def plot_weekly(weekly: Weekly, width: int) -> "Figure":
     below = [0] * len(weekly.weeks)
     for key, counts in layers:
         above = [a + b for a, b in zip(below, counts, strict=True)]
-        _draw_columns(axes, above[:-1], below[:-1], 0, color=key.colour)
-        _draw_columns(axes, above[-1:], below[-1:], len(above) - 1, color=key.colour, alpha=0.45)
+        _draw_weeks(axes, above, below, key.colour)
         below = above
     axes.plot(range(WINDOW - 1, len(below) - 1), means, color=PALETTE["ink"], linewidth=1.6)
     top = max(4, *below)
-    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if top / (m * 10**n) <= 7)
+    step = find_step(top, 7)
     axes.set(ylim=(0, top * 1.03), yticks=range(0, top + 1, step))
     label_weeks(axes, weekly.weeks, sheet.narrow)
     return sheet.figure
+
+
+def _draw_weeks(axes: "Axes", above: Sequence[int], below: Sequence[int], colour: str) -> None:
+    """Draw a column per week; that of the last one, which is not over, is paler."""
+    last = len(above) - 1
+    _draw_columns(axes, above[:last], below[:last], 0, color=colour)
+    _draw_columns(axes, above[last:], below[last:], last, color=colour, alpha=0.45)
 
 
 def _draw_columns(
@@ -81,13 +88,9 @@ def plot_flow(flow: Flow, up: str, down: str, width: int) -> "Figure":
     axes = sheet.add_axes(LEFT - 18, sheet.top, width - LEFT + 18, 180)
     above, below = flow.columns[up], [-count for count in flow.columns[down]]
     for key, counts in zip(keys, (above, below), strict=True):
-        nothing = [0] * len(counts)
-        _draw_columns(axes, counts[:-1], nothing[:-1], 0, color=key.colour)
-        _draw_columns(
-            axes, counts[-1:], nothing[-1:], len(counts) - 1, color=key.colour, alpha=0.45
-        )
+        _draw_weeks(axes, counts, [0] * len(counts), key.colour)
     low, high = min(-1, *below), max(1, *above)
-    step = next(m * 10**n for n in range(9) for m in (1, 2, 5) if (high - low) / (m * 10**n) <= 7)
+    step = find_step(high - low, 7)
     ticks = [*range(low // -step * -step, 0, step), *range(0, high + 1, step)]
     axes.set(ylim=(low * 1.03, high * 1.03))
     axes.set_yticks(ticks, [f"{abs(tick):,}" for tick in ticks])

@@ -116,10 +116,15 @@ def row_height(width: int) -> int:
     return 50 if width < PHONE else 32
 
 
+def find_step(amount: float, ticks: int) -> int:
+    """Return the smallest round step that divides an amount into at most so many."""
+    return next(m * 10**n for n in range(12) for m in (1, 2, 5) if amount / (m * 10**n) <= ticks)
+
+
 def scale_amounts(axes: "Axes", most: float, unit: str = "") -> None:
     """Make an x axis run from 0 to `most`, with about five labelled ticks at round amounts."""
     most = max(most, 1)
-    step = next(m * 10**n for n in range(12) for m in (1, 2, 5) if most / (m * 10**n) <= 5)
+    step = find_step(most, 5)
     ticks = range(0, int(most) + 1, step)
     axes.set_xticks(ticks, [f"{tick:,}{unit}" for tick in ticks])
     axes.set_xlim(0, most * 1.01)

@@ -233,7 +233,6 @@ def run_sync(
             open_sync(connection, settings, names, run_id, *options) as sync,
         ):
             outcomes = sync.run()
-            is_due = sync.is_due
-        if is_due:
+        if sync.is_due:
             renew_database(settings, database)
     return outcomes

@@ -19,8 +19,9 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from incident_assets.demo.account import generate_account
 from incident_assets.demo.server import DemoApi
+from incident_assets.models.catalog import read_models
 from incident_assets_tests.browser.ui import Ui
-from incident_assets_tests.conftest import KEY
+from incident_assets_tests.conftest import KEY, NAMES
 from incident_assets_tests.pages import ROOT
 
 FLAGS = (
@@ -79,7 +80,8 @@ def ui(
 def loaded_ui(ui: Ui) -> Ui:
     """The UI after `Materialize all`."""
     ui.open("/asset-groups")
-    ui.follow(ui.launch(lambda: ui.press("Materialize all (")), "Success")
+    assets = len(NAMES) + len(read_models()) + 3  # with the log, the copy and the report
+    ui.follow(ui.launch(lambda: ui.press(f"Materialize all ({assets})")), "Success")
     return ui
 
 

@@ -53,8 +53,7 @@ def sync(settings: Settings, *names: str, **options: Any) -> dict[str, Outcome]:
             open_sync(connection, settings, names or NAMES, "a test", **options) as run,
         ):
             outcomes = {outcome.resource: outcome for outcome in run.run()}
-            is_due = run.is_due
-        if is_due:
+        if run.is_due:
             renew_database(settings, database)
     return outcomes
 
