@@ -4,7 +4,7 @@ What each does is in the module of its name; how a sync is set up, and cleaned u
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS, Endpoint
+from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.api.failures import describe_surprise, quote_notice
 from incident_assets.settings import Settings
 from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
@@ -32,19 +32,16 @@ from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
 from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due, read_masking
 from incident_assets.sync.plan import Landing, Plan
+from incident_assets.warehouse.as_of import AS_OF
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit, transact
-from incident_assets.warehouse.file import read_first_line
 from incident_assets.warehouse.history import (
-    AS_OF,
-    PERIOD_TABLE,
     PERIOD_TEXTS,
     History,
     describe_history,
     name_history,
 )
 from incident_assets.warehouse.merging import (
-    compact_table,
     find_successors,
     finish_swap,
     mark_deleted,
@@ -53,10 +50,12 @@ from incident_assets.warehouse.merging import (
 )
 from incident_assets.warehouse.schemas import (
     ACCOUNT_TABLE,
+    PERIOD_TABLE,
     PERSONAL_TABLE,
     RAW_SCHEMA,
     VERSION_TABLE,
 )
+from incident_assets.warehouse.tidying import tidy_tables
 from incident_assets.warehouse.versions import (
     COMMENTS,
     HISTORY,
@@ -183,7 +182,7 @@ class Sync:
         commit(self.connection)
         if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
             write_newest_rows(self.connection, self.settings.database)
-            self._compact([listing.endpoint for listing in listings if listing.is_whole])
+            tidy_tables(self.connection, [x.endpoint for x in listings if x.is_whole])
         return outcomes
 
     def _swap_tables(self) -> dict[str, int]:
@@ -244,16 +243,6 @@ class Sync:
             raw = {name_table(x.name): describe_endpoint(x) for x in written}
             write_comments(self.connection, texts | raw)
             note_fact(self.connection, COMMENTS, version)
-
-    def _compact(self, endpoints: Sequence[Endpoint]) -> None:
-        self.connection.begin()
-        try:
-            compact_table(self.connection, RAW_SCHEMA, endpoints)
-        except duckdb.OutOfMemoryException as error:
-            logger.warning("no table was compacted: %s", read_first_line(error))
-            self.connection.rollback()
-        else:
-            commit(self.connection)
 
     def _conclude(
         self,

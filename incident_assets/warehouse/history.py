@@ -1,4 +1,4 @@
-"""History: what rows were before they changed, and a macro per table that gives it as of a moment.
+"""History: what rows were before they changed, since when and until when.
 
 dlt merges in commits of its own. So a version that is about to end is written before, with no end
 (`open_versions`), and gets one in the transaction in which the sync concludes (`close_versions`).
@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 import duckdb
 
 from incident_assets.api.endpoints import Column, Endpoint
+from incident_assets.warehouse.as_of import define_as_of
 from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.comments import Description, describe_endpoint, write_comments
 from incident_assets.warehouse.file import quote_name
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, PERIOD_TABLE, RAW_SCHEMA
 
-PERIOD_TABLE = f"{HISTORY_SCHEMA}._period"
 PERIOD_TEXTS = Description(
     "For which time history is kept. One row per table and time.",
     {
@@ -42,39 +42,9 @@ ENDS = (
         "Why: changed, deleted (marked as such), came back, or dropped (by a full refresh)",
     ),
 )
-# An API's field never begins with an underscore, so nothing hides these names. A text with a zone
-# has its sign, or its name, after a colon; others are UTC, and so are dates.
-AS_OF = f"""CREATE OR REPLACE MACRO {HISTORY_SCHEMA}.{{name}}_as_of(moment) AS TABLE
-WITH asked AS (
-    SELECT CASE
-        WHEN regexp_matches(moment::VARCHAR, ':.*[-+A-Za-z]') THEN moment::VARCHAR::TIMESTAMPTZ
-        ELSE timezone('UTC', moment::VARCHAR::TIMESTAMP)
-    END AS _at
-), kept AS MATERIALIZED (
-    SELECT CASE WHEN EXISTS (
-        SELECT 1 FROM {PERIOD_TABLE}
-        WHERE resource = '{{name}}' AND since <= _at AND _at < coalesce(until, 'infinity')
-    ) THEN _at ELSE error(
-        'there is no history of {{name}} as of ' || timezone('UTC', _at) || ' UTC: '
-        || coalesce('it is kept ' || (
-            SELECT string_agg(
-                'since ' || timezone('UTC', since)
-                || coalesce(' until ' || timezone('UTC', until), ''), ' and ' ORDER BY since
-            ) FROM {PERIOD_TABLE} WHERE resource = '{{name}}'
-        ), 'none is kept')
-    ) END AS _at FROM asked
-)
-SELECT * FROM {RAW_SCHEMA}.{{name}}
-WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
-UNION ALL BY NAME
-SELECT * EXCLUDE (_valid_to, _ended) FROM {HISTORY_SCHEMA}.{{name}}
-WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
-AND _valid_to > (SELECT _at FROM kept)
-UNION ALL BY NAME
-SELECT * EXCLUDE (_valid_to, _ended) FROM {HISTORY_SCHEMA}.{{name}}
-WHERE _deleted_at IS NULL AND _valid_from <= (SELECT _at FROM kept)
-AND _valid_to IS NULL AND id IN (SELECT id FROM {RAW_SCHEMA}.{{name}} WHERE _valid_from IS NULL)"""
 LONG = 100  # bytes of a column's texts on average, above which versions are best kept in blocks
+VARIED = 0.1  # share of texts that differ, above which they are not best kept in a dictionary
+SAMPLE = 20_000  # rows that both are found by
 
 
 class History:
@@ -253,7 +223,8 @@ def define_columns(
 ) -> dict[str, str]:
     """Return columns of a history as SQL, of which `source` has rows, in the way they are kept.
 
-    Long texts are kept in blocks: those of a row's versions are alike.
+    Long texts are kept in blocks, since those of a row's versions are alike. Where rows share a few
+    texts, a dictionary holds them already, and is read faster.
     """
     # A lake has files of its own, and files of before DuckDB 1.2 know no such compression.
     ((version,),) = connection.execute(
@@ -264,18 +235,18 @@ def define_columns(
     long: set[str] = set()
     texts = [name for name, kind in columns.items() if kind in ("VARCHAR", "JSON")]
     if number and (int(number[1]), int(number[2])) >= (1, 2) and texts:
-        lengths = ", ".join(f"avg(strlen({quote_name(x)}::VARCHAR)) > {LONG}" for x in texts)
-        (found,) = connection.execute(f"SELECT {lengths} FROM {source}").fetchall()
+        lengths = ", ".join(
+            f"avg(strlen({x}::VARCHAR)) > {LONG} "
+            f"AND approx_count_distinct({x}) > {VARIED} * count({x})"
+            for x in map(quote_name, texts)
+        )
+        sample = f"SELECT * FROM {source} LIMIT {SAMPLE}"
+        (found,) = connection.execute(f"SELECT {lengths} FROM ({sample})").fetchall()
         long = {name for name, is_long in zip(texts, found, strict=True) if is_long}
     return {
         name: f"{quote_name(name)} {kind}{' USING COMPRESSION zstd' if name in long else ''}"
         for name, kind in columns.items()
     }
-
-
-def define_as_of(connection: duckdb.DuckDBPyConnection, resource: str) -> None:
-    """Make the macro that gives a resource's rows as of a moment, or make it anew."""
-    connection.execute(AS_OF.format(name=resource))
 
 
 def forget_versions(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> int:

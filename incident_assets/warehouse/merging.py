@@ -19,7 +19,6 @@ from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_valid_from", "_dlt_load_id")
-SPARE = 0.1  # share of a table's rows in the file that were replaced, above which it is compacted
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def swap_table(
     if has_table(connection, table):
         lacking = f"{table} AS old ANTI JOIN (SELECT id FROM {successors}) USING (id)"
         ((dropped,),) = connection.execute(f"SELECT count(*) FROM {lacking}").fetchall()
-    _write_anew(connection, table, successors, endpoint)
+    write_anew(connection, table, successors, endpoint)
     return dropped
 
 
@@ -236,31 +235,10 @@ def finish_swap(connection: duckdb.DuckDBPyConnection, fresh: str, schema: str) 
     connection.execute(f"DELETE FROM {schema}._dlt_version")
 
 
-def compact_table(
-    connection: duckdb.DuckDBPyConnection, schema: str, endpoints: Iterable[Endpoint]
-) -> None:
-    """Write the table with the largest share of replaced rows anew, if that is above SPARE.
-
-    Part of the caller's transaction. DuckDB keeps such rows in the file, since it gives room back
-    by row groups, and most of our tables are one. One table, since each is there twice meanwhile.
-    """
-    shares = {}
-    for endpoint in endpoints:
-        if "rowid" in read_columns(connection, f"{schema}.{endpoint.name}"):
-            continue  # a field of the API, which hides DuckDB's own
-        rows, written = connection.execute(
-            f"SELECT count(*), coalesce(max(rowid), 0) + 1 FROM {schema}.{endpoint.name}"
-        ).fetchone() or (0, 0)
-        shares[(written - rows) / written] = endpoint
-    share = max(shares, default=0)
-    if share > SPARE:
-        table = f"{schema}.{shares[share].name}"
-        _write_anew(connection, table, table, shares[share])
-
-
-def _write_anew(
+def write_anew(
     connection: duckdb.DuckDBPyConnection, table: str, source: str, endpoint: Endpoint
 ) -> None:
+    """Put the rows of `source`, which may be the table, in a table's place, as its only ones."""
     columns = (*endpoint.columns, *LOADER_COLUMNS)
     connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {source}")
     for name in (column.name for column in columns if not column.nullable):

@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from incident_assets.settings import Settings
+from incident_assets.warehouse.as_of import define_as_of
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import (
     DatabaseError,
@@ -26,11 +27,7 @@ from incident_assets.warehouse.file import (
     quote_text,
     read_first_line,
 )
-from incident_assets.warehouse.history import (
-    PERIOD_TABLE,
-    define_as_of,
-    define_columns,
-)
+from incident_assets.warehouse.history import define_columns
 from incident_assets.warehouse.manifest import (
     FORMAT,
     Manifest,
@@ -46,6 +43,7 @@ from incident_assets.warehouse.schemas import (
     HISTORY_SCHEMA,
     LOG_SCHEMA,
     MODEL_SCHEMA,
+    PERIOD_TABLE,
     RAW_SCHEMA,
     REFRESH_SCHEMA,
 )

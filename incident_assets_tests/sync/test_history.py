@@ -19,6 +19,7 @@ from incident_assets.settings import Settings
 from incident_assets.sync import stages
 from incident_assets.sync.run import run_sync
 from incident_assets.sync.stages import Sync
+from incident_assets.warehouse import tidying
 from incident_assets_tests.conftest import KEY, publish, read_rows
 
 Load = Callable[..., dict[str, Any]]
@@ -201,6 +202,73 @@ def test_history_reaches_readers_of_the_copy(api: DemoApi, load: Load, settings:
         assert connection.execute(sql, [begun, row["id"]]).fetchall() == [(name,)]
 
 
+def test_versions_of_a_moment_stand_together(api: DemoApi, load: Load, settings: Settings) -> None:
+    load()
+    write_versions(settings, 12 * tidying.BLOCK)
+    moments = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=x) for x in (0, 90, 180, 270)]
+    found, blocks = list(map(sign_found, moments)), sum(map(count_blocks, moments))
+    versions = "SELECT count(*), sum(hash(h)) FROM incident_history.severities AS h"
+    kept = read_rows(versions)
+    load()
+    assert list(map(sign_found, moments)) == found
+    assert read_rows(versions) == kept
+    assert sum(map(count_blocks, moments)) < 0.7 * blocks
+    comments = (
+        "SELECT count(*) AS n, count(comment) AS said FROM duckdb_columns() "
+        "WHERE schema_name = 'incident_history' AND table_name = 'severities'"
+    )
+    assert read_rows(comments)[0]["n"] == read_rows(comments)[0]["said"]
+
+    # A few more do not make it worth while; many do.
+    order = (
+        "SELECT sum(hash(id, _valid_to, rowid)) FROM incident_history.severities "
+        "WHERE _valid_to < '2021-01-01'"
+    )
+    ordered = read_rows(order)
+    api.change("severities", api.rows("severities")[0]["id"], name="Another")
+    load()
+    assert read_rows(order) == ordered
+    write_versions(settings, 4 * tidying.BLOCK, year=2021)
+    load()
+    assert read_rows(order) != ordered
+
+
+def write_versions(settings: Settings, rows: int, year: int = 2020) -> None:
+    """Write a year's versions of many rows in the order of their ends, as syncs do.
+
+    Each row changes every so many days, from 20 to 300.
+    """
+    with duckdb.connect(str(settings.database)) as connection:
+        connection.execute("UPDATE incident_history._period SET since = '2020-01-01 00:00Z'")
+        connection.execute(
+            "WITH changes AS (SELECT i, 20 + (hash(i) % 280)::INT AS every FROM range($n) AS x (i))"
+            ", versions AS ("
+            "   SELECT i, $start + to_days(greatest(0, j * every - i % every)::INT) AS begun, "
+            "   $start + to_days(((j + 1) * every - i % every)::INT) AS ended "
+            "   FROM changes, range(365 // every) AS y (j)"
+            ") INSERT INTO incident_history.severities BY NAME "
+            "SELECT s.* REPLACE (s.id || i AS id, begun AS _valid_from), "
+            "ended AS _valid_to, 'changed' AS _ended "
+            "FROM (FROM incident_api.severities LIMIT 1) AS s, versions ORDER BY ended",
+            {"n": rows, "start": datetime(year, 1, 1, tzinfo=UTC)},
+        )
+
+
+def sign_found(at: datetime) -> dict[str, Any]:
+    """Return how many rows there were at a moment, and a number that stands for them."""
+    sql = f"SELECT count(*) AS n, sum(hash(s)) FROM incident_history.severities_as_of('{at}') AS s"
+    return read_rows(sql)[0]
+
+
+def count_blocks(at: datetime) -> int:
+    """Return of how many blocks of rows DuckDB has to decode all columns."""
+    sql = (
+        f"SELECT count(DISTINCT rowid // {tidying.BLOCK}) AS n FROM incident_history.severities "
+        f"WHERE _valid_from <= '{at}' AND _valid_to > '{at}'"
+    )
+    return int(read_rows(sql)[0]["n"])
+
+
 def test_versions_are_in_order_though_the_clock_goes_back(
     api: DemoApi, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +402,8 @@ def play_and_compare(steps: list[tuple[str, int, bool]], folder: Path) -> None:
         pytest.MonkeyPatch.context() as patched,
     ):
         patched.setenv("INCIDENT_API_KEY", KEY)
+        patched.setattr(tidying, "FEW", 0)
+        patched.setattr(tidying, "BLOCK", 1)
         play = _Play(api, folder)
         play.sync()
         for kind, number, changes in steps:
