@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measuring import FOLDER, Run, continue_from, measure, prepare_place
-from benchmarks.report import describe_machine, read_lake_section, read_runs, render
+from benchmarks.report import describe_machine, keep_sections, read_runs, render
 from benchmarks.serving import serve
 from benchmarks.ways import LATENCIES, ONCE, ROUNDS, SITUATIONS, SIZES, WAYS, Way, list_runs
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(document)
     if given.write:
         before = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-        DOCUMENT.write_text(document + "\n" * bool(lake := read_lake_section(before)) + lake)
+        DOCUMENT.write_text(keep_sections(document, before))
     return 1 if any(run.error for run in runs) else 0
 
 

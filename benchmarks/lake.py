@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.library import ALL, LIVE
-from benchmarks.report import LAKE_TITLE, read_lake_section
+from benchmarks.report import LAKE_TITLE, put_section
 from benchmarks.serving import KEY, serve
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.run import run_sync
@@ -51,8 +51,7 @@ def main() -> None:
     section = render(given.incidents, [*measure(given.incidents, given.rounds)])
     print(section)
     if given.write:
-        document = DOCUMENT.read_text()
-        DOCUMENT.write_text(document.removesuffix(read_lake_section(document)) + section)
+        DOCUMENT.write_text(put_section(DOCUMENT.read_text(), section))
 
 
 def measure(incidents: int, rounds: int) -> Iterator[Sync]:

@@ -6,6 +6,7 @@ Only figures of runs stand in it; nothing is measured here.
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,8 @@ from benchmarks.ways import HISTORY_RUNS, LATENCIES, SITUATIONS, SIZES, WAYS, fi
 
 Machine = Mapping[str, str]
 
-LAKE_TITLE = "## A lake beside a file"  # the last section, which `benchmarks.lake` writes
+# Sections that modules of their own write: `benchmarks.lake` and `benchmarks.history`.
+LAKE_TITLE, HISTORY_TITLE = "## A lake beside a file", "## A year of history"
 
 PACKAGES = ("dagster", "dagster-dlt", "dlt", "duckdb", "pyarrow", "orjson")
 MEGABYTE = 10**6
@@ -56,10 +58,23 @@ def read_runs(path: Path) -> tuple[Machine, list[Run]]:
     return machine, [Run(**run) for run in runs]
 
 
-def read_lake_section(document: str) -> str:
-    """Return that section of a document, nothing where it has none."""
-    start = document.find(f"\n{LAKE_TITLE}\n")
-    return document[start + 1 :] if start >= 0 else ""
+def put_section(document: str, section: str) -> str:
+    """Return a document with this section, in place of the one of its title or at the end."""
+    title = section.partition("\n")[0]
+    kept = [x for x in _split(document) if x.partition("\n")[0] != title]
+    return "".join(kept).rstrip("\n") + "\n\n" + section
+
+
+def keep_sections(document: str, before: str) -> str:
+    """Return a document with those sections that it had `before` and that others write."""
+    for section in _split(before):
+        if section.partition("\n")[0] in (LAKE_TITLE, HISTORY_TITLE):
+            document = put_section(document, section.rstrip("\n") + "\n")
+    return document
+
+
+def _split(document: str) -> list[str]:
+    return re.split(r"(?m)^(?=## )", document)
 
 
 def render(machine: Machine, runs: Sequence[Run]) -> str:

@@ -7,7 +7,14 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.measuring import FOLDER, Run
 from benchmarks.moves import STRETCHES, Step, count_moves
-from benchmarks.report import read_runs, render
+from benchmarks.report import (
+    HISTORY_TITLE,
+    LAKE_TITLE,
+    keep_sections,
+    put_section,
+    read_runs,
+    render,
+)
 from incident_assets_tests.conftest import run_command
 from incident_assets_tests.pages import ROOT
 
@@ -52,6 +59,31 @@ def test_a_move_changes_the_file_of_a_thread(
 ) -> None:
     """Files, moves between them, and those to a file left before."""
     assert count_moves([Step(int(step[0]), step[1], "f") for step in steps]) == counts
+
+
+def test_a_section_that_is_written_alone_leaves_the_others() -> None:
+    """It takes the place of its own, and what is written in one go leaves it there."""
+    document = "# Benchmarks\n\n## Targets\n\nold\n"
+    for title in (LAKE_TITLE, HISTORY_TITLE):
+        document = put_section(document, f"{title}\n\nold\n")
+    document = put_section(document, f"{LAKE_TITLE}\n\nnew\n")
+    rest = f"\n{HISTORY_TITLE}\n\nold\n\n{LAKE_TITLE}\n\nnew\n"
+    assert document == f"# Benchmarks\n\n## Targets\n\nold\n{rest}"
+    fresh = "# Benchmarks\n\n## Targets\n\nnew\n"
+    assert keep_sections(fresh, document) == fresh + rest
+
+
+@pytest.mark.slow
+def test_a_year_of_history_is_measured_in_days() -> None:
+    """It runs end to end, and writes nothing where it is not asked to."""
+    before = (ROOT / "docs/benchmarks.md").read_text()
+    arguments = ["--incidents", "100", "--days", "10"]
+    result = run_command("benchmarks.history", *arguments, environment={"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(HISTORY_TITLE)
+    # One of a hundred changes a day.
+    assert "there are 0.1 times as many versions as rows" in result.stdout
+    assert (ROOT / "docs/benchmarks.md").read_text() == before
 
 
 @pytest.mark.slow

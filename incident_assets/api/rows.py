@@ -12,13 +12,12 @@ spooling and loading are elsewhere.
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from incident_assets.api.cells import ARROW_TYPES, build_array, cast_values
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
 from incident_assets.api.exact_json import (
     EXACT_DIGITS,
@@ -29,22 +28,6 @@ from incident_assets.api.exact_json import (
 )
 from incident_assets.api.personal import Mask
 
-ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
-    "text": pa.string(),
-    "bigint": pa.int64(),
-    "double": pa.float64(),
-    "bool": pa.bool_(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "json": pa.string(),
-}
-# JSON types that may stand in a column; null always may, and JSON columns take anything.
-PYTHON_TYPES: Mapping[ColumnType, set[type]] = {
-    "text": {str, type(None)},
-    "bigint": {int, type(None)},
-    "double": {int, float, type(None)},
-    "bool": {bool, type(None)},
-    "timestamp": {str, type(None)},
-}
 # How a field is decoded. A double stays text, so that no digit is rounded away unseen.
 ABSENT = msgspec.Raw(b"")
 DECODED: Mapping[ColumnType, tuple[Any, Any]] = {
@@ -61,14 +44,6 @@ COLUMN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_COLUMN_NAME = 63
 MOST_UNKNOWN = 100  # columns of a table; each costs memory, also where it is empty
 NOT_LOADED = ""  # `_dlt_load_id` of a row until the load that wrote it is concluded
-
-# What Python can hold, in microseconds: offsets reach beyond it, and so does Arrow.
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INSTANTS = tuple(
-    (end.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-    for end in (datetime.min, datetime.max)
-)
-_FRACTION = re.compile(r"(\.\d{6})(\d+)")
 
 
 def build_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -197,7 +172,7 @@ def _read_cells(
         values = mask.mask_cells(endpoint, column, values)
     if column.type == "double":
         values = [_read_double(bytes(raw)) for raw in values]
-    return _cast(column, values)
+    return cast_values(column, values)
 
 
 def _read_double(text: bytes) -> float | None:
@@ -235,7 +210,7 @@ def _build_from_objects(
     others = set().union(*items) - {column.name for column in endpoint.columns}
     extra = unknown.admit(items)
     arrays = [
-        _build_array(column, [item.get(column.name) for item in items], rescued)
+        build_array(column, [item.get(column.name) for item in items], rescued)
         for column in _build_fields(endpoint, extra)
     ]
     for name in sorted(others.difference(extra)):
@@ -261,58 +236,3 @@ def _dump_rescued(values: Mapping[str, Any]) -> str:
             for name, value in values.items()
         }
     )
-
-
-def _build_array(column: Column, values: list[Any], rescued: list[dict[str, Any]]) -> pa.Array:
-    if column.type == "json":
-        try:
-            texts = [None if value is None else dump_json(value) for value in values]
-            return pa.array(texts, pa.string())
-        except UnicodeEncodeError:
-            return _build_slowly(column, values, rescued)
-    if set(map(type, values)) <= PYTHON_TYPES[column.type]:
-        try:
-            return _cast(column, values)
-        except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-            pass
-    return _build_slowly(column, values, rescued)
-
-
-def _cast(column: Column, values: Sequence[Any]) -> pa.Array:
-    if column.type == "timestamp":
-        array = pa.array(values, pa.string()).cast(ARROW_TYPES["timestamp"])
-        first, last = (end.value for end in pc.min_max(array).values())
-        if first is not None and not _INSTANTS[0] <= first <= last <= _INSTANTS[1]:
-            raise OverflowError(column.name)
-        return array
-    return pa.array(values, ARROW_TYPES[column.type])
-
-
-def _build_slowly(column: Column, values: list[Any], rescued: list[dict[str, Any]]) -> pa.Array:
-    cells = []
-    for value, spare in zip(values, rescued, strict=True):
-        cell, whole = _fit(column, value)
-        if not whole:
-            spare[column.name] = value
-        cells.append(cell)
-    return pa.array(cells, ARROW_TYPES[column.type])
-
-
-def _fit(column: Column, value: Any) -> tuple[Any, bool]:
-    """Return what may stand in the cell, and whether that is all there is to the value."""
-    if value is None:
-        return None, True
-    if column.type == "json":
-        return (dump_json(value), True) if is_storable(value) else (None, False)
-    if type(value) not in PYTHON_TYPES[column.type]:
-        return None, False
-    whole = True
-    if column.type == "timestamp":
-        value = value.upper()  # RFC 3339 allows a lower-case t and z
-        if finer := _FRACTION.search(value):
-            whole = not finer[2].strip("0")
-            value = _FRACTION.sub(r"\1", value)
-    try:
-        return _cast(column, [value])[0].as_py(), whole
-    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-        return None, False

@@ -21,6 +21,7 @@ from incident_assets.checks.finding import (
 from incident_assets.sync.log import LOG_TABLE
 from incident_assets.sync.personal import find_lacking
 from incident_assets.warehouse.columns import DUCKDB_TYPES
+from incident_assets.warehouse.file import quote_text
 from incident_assets.warehouse.merging import read_columns
 from incident_assets.warehouse.schemas import RAW_SCHEMA
 
@@ -97,7 +98,7 @@ def _find_gaps(
     yield from _name_some(
         "rescued",
         sorted(rescued.items()),
-        lambda name: f"SELECT id {live} AND list_contains(json_keys(_rescued), '{_escape(name)}')",
+        lambda name: f"SELECT id {live} AND list_contains(json_keys(_rescued), {quote_text(name)})",
     )
     for name, count in zip(columns, filled, strict=True):
         if total and not count and name not in may_lack | rescued.keys():
@@ -132,10 +133,6 @@ def read_answer(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tu
     if newer := {*before}.intersection(paths[: paths.index(path)]):
         found.append(f"{path} answers, and no longer {' or '.join(sorted(newer))}")
     return endpoint.ways[paths.index(path)], found
-
-
-def _escape(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def _shorten(value: object) -> str:

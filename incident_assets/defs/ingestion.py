@@ -4,7 +4,7 @@ One op, so that a run has one load package and one lock; any subset can be mater
 What a sync does is in `sync.stages`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -32,7 +32,7 @@ from incident_assets.defs.translator import (
     raw_key,
 )
 from incident_assets.sync.log import LOG_COLUMNS, LOG_TABLE, LOG_TEXTS, Outcome
-from incident_assets.sync.personal import renew_database
+from incident_assets.sync.renewal import renew_database
 from incident_assets.sync.run import open_sync
 from incident_assets.sync.stages import Sync
 
@@ -120,32 +120,13 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         if run.is_due:
             with explain_errors(), duckdb.hold() as database:
                 renew_database(settings, database)
-        told = {event.asset_key: event for event in events}
-        for name, outcome in outcomes.items():
-            event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
-            if outcome.outcome != "failed":
-                asked = {
-                    "full_refresh": config.full_refresh,
-                    "accept_loss": name in config.accept_loss,
-                }
-                yield event._replace(
-                    metadata=_describe(event.metadata, outcome) | asked,
-                    data_version=dg.DataVersion(run.versions[name]),
-                )
+        yield from _materialise(run, events, outcomes, config)
         errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
         yield from report_loaded(context, errors)
         if LOG_KEY in context.selected_asset_keys:
             failed = [name for name, error in errors.items() if error]
-            yield dg.MaterializeResult(
-                LOG_KEY,
-                metadata={
-                    "failed": failed,
-                    "synced": names,
-                    "listing": config.listing.value,
-                    "full_refresh": config.full_refresh,
-                    "accept_loss": config.accept_loss,
-                },
-            )
+            asked = {"failed": failed, "synced": names, **_tell(config)}
+            yield dg.MaterializeResult(LOG_KEY, metadata=asked)
         reasons = describe_failures(errors.items())
         if reasons and not _is_judged_later(context):
             raise dg.Failure(reasons, allow_retries=False)
@@ -172,6 +153,32 @@ def _load(
             loader_file_format="parquet",
         )
     )
+
+
+def _materialise(
+    run: Sync, events: Iterable[Any], outcomes: Mapping[str, Outcome], config: SyncConfig
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Yield dlt's event of each table, or one in its place, with what the sync tells."""
+    told = {event.asset_key: event for event in events}
+    for name, outcome in outcomes.items():
+        if outcome.outcome != "failed":
+            event = told.get(raw_key(name), dg.MaterializeResult(raw_key(name)))
+            asked = {
+                "full_refresh": config.full_refresh,
+                "accept_loss": name in config.accept_loss,
+            }
+            yield event._replace(
+                metadata=_describe(event.metadata, outcome) | asked,
+                data_version=dg.DataVersion(run.versions[name]),
+            )
+
+
+def _tell(config: SyncConfig) -> dict[str, Any]:
+    return {
+        "listing": config.listing.value,
+        "full_refresh": config.full_refresh,
+        "accept_loss": config.accept_loss,
+    }
 
 
 def _describe(told: Mapping[str, Any] | None, outcome: Outcome) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from incident_assets.report.marts import MARTS, read_marts
 from incident_assets.report.writing import write_report
 from incident_assets.settings import Settings
 from incident_assets.sync.forgetting import Forgotten, forget_rows
-from incident_assets.sync.personal import renew_database
+from incident_assets.sync.renewal import renew_database
 from incident_assets.warehouse.file import DatabaseError, has_table
 from incident_assets.warehouse.held import hold_database
 from incident_assets.warehouse.place import find_warehouse

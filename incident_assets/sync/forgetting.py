@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import duckdb
 
 from incident_assets.api.endpoints import ENDPOINTS
-from incident_assets.api.personal import Erasure
+from incident_assets.api.erasure import Erasure
 from incident_assets.settings import Settings
 from incident_assets.sync.fetch import OF_INCIDENT
 from incident_assets.sync.personal import forget_derived, note_due

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from dlt.extract import DltResource
 from dlt.load.exceptions import LoadClientJobException
 
+from incident_assets.api.cells import ARROW_TYPES
 from incident_assets.api.endpoints import LOADER_COLUMNS, Column
 from incident_assets.api.failures import unwrap
-from incident_assets.api.rows import ARROW_TYPES
 from incident_assets.sync.plan import Landing
 from incident_assets.warehouse.destination import OpenDuckDB
 from incident_assets.warehouse.schemas import RAW_SCHEMA

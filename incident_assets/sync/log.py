@@ -15,7 +15,7 @@ import duckdb
 
 from incident_assets.api.failures import Failure
 from incident_assets.warehouse.comments import Description
-from incident_assets.warehouse.file import quote_path, read_first_line
+from incident_assets.warehouse.file import quote_path, quote_text, read_first_line
 from incident_assets.warehouse.private import replace_file
 from incident_assets.warehouse.schemas import LOG_SCHEMA
 
@@ -178,11 +178,10 @@ def write_newest_rows(connection: duckdb.DuckDBPyConnection, database: Path) -> 
     """
 
     def write(fresh: Path) -> None:
-        place = str(fresh.absolute()).replace("'", "''")
         connection.execute(
             f"COPY (SELECT * FROM {LOG_TABLE} QUALIFY row_number() OVER "
             "(PARTITION BY resource, outcome ORDER BY rowid DESC) = 1) "
-            f"TO '{place}' (FORMAT json, ARRAY false)"
+            f"TO {quote_text(str(fresh.absolute()))} (FORMAT json, ARRAY false)"
         )
 
     try:

@@ -8,21 +8,17 @@ warehouse's.
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import duckdb
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.api.personal import Mask
-from incident_assets.settings import REPORT_TITLE, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.log import LOG_TABLE
-from incident_assets.warehouse.anew import write_anew
 from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.file import DatabaseError, has_table
-from incident_assets.warehouse.held import HeldDatabase
 from incident_assets.warehouse.masking import mask_tables
 from incident_assets.warehouse.merging import read_schema
-from incident_assets.warehouse.publishing import is_copy, publish_database
 from incident_assets.warehouse.schemas import (
     FINDING_TABLE,
     HISTORY_SCHEMA,
@@ -31,7 +27,6 @@ from incident_assets.warehouse.schemas import (
     PERSONAL_TABLE,
     RAW_SCHEMA,
 )
-from incident_assets.warehouse.upkeep import forget_past
 from incident_assets.warehouse.versions import doubt_versions
 
 logger = logging.getLogger(__name__)
@@ -153,52 +148,6 @@ def conclude_masking(connection: duckdb.DuckDBPyConnection, refreshed: Collectio
         )
         return
     _store(connection, replace(stored, is_changing=False))
-
-
-def renew_database(settings: Settings, database: HeldDatabase) -> bool:
-    """Write the database, its copies and so on anew where that is due; return whether it was.
-
-    Nothing of before is left in any byte: the published copy is made again, the copy of before that
-    and the report are removed. Raises DatabaseBusy and DatabaseError; then it stays due.
-    """
-    if not database.warehouse.exists():
-        return False
-    with database.cursor(settings.lock_timeout) as connection:
-        if not read_any_masking(connection).is_due:
-            return False
-        if not database.warehouse.has_file:
-            forget_past(connection)
-    if database.warehouse.has_file:
-        with database.released(settings.lock_timeout) as path:
-            size = write_anew(path)
-        logger.info("%s was written anew: %.1f MB", path, size / 1e6)
-        _publish_anew(settings, database)
-    _remove_report(settings.report_page)
-    with database.cursor(settings.lock_timeout) as connection:
-        connection.execute(SETTLED)
-    return True
-
-
-def _publish_anew(settings: Settings, database: HeldDatabase) -> None:
-    """Make the published copy again, where there is one, and remove the one of before it."""
-    copy, previous = settings.published_copy, settings.previous_copy
-    try:
-        if copy.exists():
-            publish_database(settings, database)
-        if previous.exists() and is_copy(settings, database, previous):
-            previous.unlink()
-    except (DatabaseError, OSError) as error:
-        logger.warning("a copy of before is left, with what is masked since: %s", error)
-
-
-def _remove_report(path: Path) -> None:
-    """Remove a report of before, which names people; the next run that builds it makes it anew."""
-    try:
-        if path.is_file() and REPORT_TITLE.encode() in path.read_bytes()[:2000]:
-            path.unlink()
-            logger.info("%s was removed: the next nightly run makes it anew", path)
-    except OSError as error:
-        logger.warning("%s may name people, and cannot be removed: %s", path, error.strerror)
 
 
 def _is_onward(stored: Masking, wanted: Masking) -> bool:

@@ -29,9 +29,10 @@ from incident_assets.sync.listing import Listing
 from incident_assets.sync.load import build_pipeline, read_state
 from incident_assets.sync.log import Outcome, prepare_log
 from incident_assets.sync.memory import bound_memory
-from incident_assets.sync.personal import prepare_masking, renew_database
+from incident_assets.sync.personal import prepare_masking
 from incident_assets.sync.plan import STATUSES, Plan
 from incident_assets.sync.progress import Watch, log_progress
+from incident_assets.sync.renewal import renew_database
 from incident_assets.sync.stages import Sync
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.sync.updates import INCIDENTS

@@ -13,16 +13,14 @@ from typing import Any
 import dlt
 import duckdb
 
-from incident_assets.api.endpoints import ENDPOINTS
 from incident_assets.api.failures import describe_surprise, quote_notice
 from incident_assets.settings import Settings
-from incident_assets.sync.account import ACCOUNT_TEXTS, Account, recognise_rows
+from incident_assets.sync.account import Account, recognise_rows
+from incident_assets.sync.describing import describe_tables
 from incident_assets.sync.fetch import Fetcher
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.load import build_source, find_table
 from incident_assets.sync.log import (
-    LOG_TABLE,
-    LOG_TEXTS,
     Kind,
     Outcome,
     write_log,
@@ -30,16 +28,12 @@ from incident_assets.sync.log import (
 )
 from incident_assets.sync.loss import Verdict
 from incident_assets.sync.memory import release_memory
-from incident_assets.sync.personal import PERSONAL_TEXTS, conclude_masking, note_due, read_masking
+from incident_assets.sync.personal import conclude_masking, note_due, read_masking
 from incident_assets.sync.plan import Landing, Plan
 from incident_assets.warehouse.as_of import AS_OF
-from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.commits import commit, transact
 from incident_assets.warehouse.history import (
-    PERIOD_TEXTS,
     History,
-    describe_history,
-    name_history,
 )
 from incident_assets.warehouse.merging import (
     find_successors,
@@ -48,18 +42,11 @@ from incident_assets.warehouse.merging import (
     stamp_load,
     swap_table,
 )
-from incident_assets.warehouse.schemas import (
-    ACCOUNT_TABLE,
-    PERIOD_TABLE,
-    PERSONAL_TABLE,
-    RAW_SCHEMA,
-    VERSION_TABLE,
-)
+from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 from incident_assets.warehouse.tidying import tidy_tables
 from incident_assets.warehouse.versions import (
     COMMENTS,
     HISTORY,
-    VERSION_TEXTS,
     Look,
     doubt_versions,
     note_fact,
@@ -177,7 +164,8 @@ class Sync:
         self._keep_history(sure[HISTORY], at)
         self._note_versions(outcomes, load_id, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, finished)
-        self._describe_tables(sure[COMMENTS])
+        written = [x.endpoint for x in self.landings if x.is_new or x.rows]
+        describe_tables(self.connection, written, sure[COMMENTS])
         self.is_due = read_masking(self.connection).is_due
         commit(self.connection)
         if not self.settings.lake_catalog:  # which never keeps readers out, and has its upkeep
@@ -229,20 +217,6 @@ class Sync:
             if outcome.changed or outcome.deleted or (version is None and load_id):
                 version = note_version(self.connection, table)
             self.versions[outcome.resource] = version or self.run_id
-
-    def _describe_tables(self, said: str | None) -> None:
-        """Write comments where they are others than what is `said`, or a table was written."""
-        ours = {LOG_TABLE: LOG_TEXTS, ACCOUNT_TABLE: ACCOUNT_TEXTS, VERSION_TABLE: VERSION_TEXTS}
-        ours[PERIOD_TABLE] = PERIOD_TEXTS
-        ours[PERSONAL_TABLE] = PERSONAL_TEXTS
-        texts = ours | {name_table(x.name): describe_endpoint(x) for x in ENDPOINTS}
-        texts |= {name_history(x.name): describe_history(x) for x in ENDPOINTS}
-        version = sign(texts)
-        written = [x.endpoint for x in self.landings if x.is_new or x.rows]
-        if written or version != said:
-            raw = {name_table(x.name): describe_endpoint(x) for x in written}
-            write_comments(self.connection, texts | raw)
-            note_fact(self.connection, COMMENTS, version)
 
     def _conclude(
         self,
@@ -297,11 +271,6 @@ class Sync:
         trace = self.pipeline.last_trace
         loaded = trace.last_load_info if trace else None
         return loaded.loads_ids[-1] if loaded and loaded.loads_ids else ""
-
-
-def name_table(resource: str) -> str:
-    """Return the raw table of a resource."""
-    return f"{RAW_SCHEMA}.{resource}"
 
 
 def _name_outcome(listing: Listing, verdict: Verdict) -> Kind:

@@ -172,9 +172,9 @@ def _make_database(path: Path) -> None:
 
     def write(fresh: Path) -> None:
         fresh.unlink()  # DuckDB takes no empty file
-        place = str(fresh.absolute()).replace("'", "''")
+        place = quote_text(str(fresh.absolute()))
         with duckdb.connect(":memory:") as connection:
-            connection.execute(f"ATTACH '{place}' AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute(f"ATTACH {place} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
 
     try:
         replace_file(path, write)

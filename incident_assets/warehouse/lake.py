@@ -24,6 +24,7 @@ from incident_assets.warehouse.file import (
     DatabaseBusy,
     DatabaseError,
     find_storage_failure,
+    quote_text,
     read_first_line,
 )
 from incident_assets.warehouse.private import close_folder, make_private, make_private_folder
@@ -201,14 +202,13 @@ class Lake:
                     f"{self.place} ({DATA}) cannot be made: {read_first_line(error)}. Give a "
                     "folder that can be written"
                 ) from None
-        catalog, place = (text.replace("'", "''") for text in (self.catalog, self.place))
         with duckdb.connect(":memory:", config=dict(config)) as connection:
             for name in EXTENSIONS[:2]:
                 connection.execute(f"LOAD {name}")
             # Rows that are kept in the catalog make a table of PostgreSQL each, which readers lock.
             connection.execute(
-                f"ATTACH 'ducklake:{catalog}' AS lake "
-                f"(DATA_PATH '{place}', DATA_INLINING_ROW_LIMIT 0)"
+                f"ATTACH {quote_text(f'ducklake:{self.catalog}')} AS lake "
+                f"(DATA_PATH {quote_text(self.place)}, DATA_INLINING_ROW_LIMIT 0)"
             )
             connection.execute("CALL lake.set_option('data_inlining_row_limit', 0)")
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from incident_assets.api.endpoints import LOADER_COLUMNS, Endpoint
 from incident_assets.api.rows import NOT_LOADED
 from incident_assets.warehouse.comments import describe_endpoint, write_comments
-from incident_assets.warehouse.file import has_table, quote_name
+from incident_assets.warehouse.file import has_table, quote_name, quote_text
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
 # Written by the loader, so not part of what a row says.
@@ -78,12 +78,16 @@ def write_changed(
         common = _find_common(connection, spool.endpoint, {spool.sql: ours, table: theirs}, scope)
         if scope.coming or common != names:
             rows = _keep_since(rows, table, common, ours, theirs, scope)
+    return _write_file(connection, rows, spool), not stored
+
+
+def _write_file(connection: duckdb.DuckDBPyConnection, rows: str, spool: Spool) -> SpooledFile:
     target = spool.files[0].path.with_suffix(".changed.parquet")
-    place = str(target).replace("'", "''")
-    connection.execute(f"COPY ({rows}) TO '{place}' (FORMAT parquet, COMPRESSION uncompressed)")
+    connection.execute(
+        f"COPY ({rows}) TO {quote_text(str(target))} (FORMAT parquet, COMPRESSION uncompressed)"
+    )
     with pq.ParquetFile(target) as written:
-        file = SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
-    return file, not stored
+        return SpooledFile(target, written.metadata.num_rows, written.schema_arrow)
 
 
 def _find_common(
@@ -224,7 +228,7 @@ def swap_table(
     if has_table(connection, table):
         lacking = f"{table} AS old ANTI JOIN (SELECT id FROM {successors}) USING (id)"
         ((dropped,),) = connection.execute(f"SELECT count(*) FROM {lacking}").fetchall()
-    write_anew(connection, table, successors, endpoint)
+    rewrite_table(connection, table, successors, endpoint)
     return dropped
 
 
@@ -235,7 +239,7 @@ def finish_swap(connection: duckdb.DuckDBPyConnection, fresh: str, schema: str) 
     connection.execute(f"DELETE FROM {schema}._dlt_version")
 
 
-def write_anew(
+def rewrite_table(
     connection: duckdb.DuckDBPyConnection, table: str, source: str, endpoint: Endpoint
 ) -> None:
     """Put the rows of `source`, which may be the table, in a table's place, as its only ones."""

@@ -17,7 +17,7 @@ import duckdb
 
 from incident_assets.settings import Settings
 from incident_assets.warehouse.comments import Description, write_comments
-from incident_assets.warehouse.file import DatabaseError, read_first_line
+from incident_assets.warehouse.file import DatabaseError, quote_text, read_first_line
 from incident_assets.warehouse.held import HeldDatabase
 from incident_assets.warehouse.private import keep_file, name_fresh, replace_file
 from incident_assets.warehouse.schemas import (
@@ -78,12 +78,7 @@ def publish_database(
         contents = sign_contents(connection)
         if not keep_previous and _is_current(target, contents):
             return Copy(target.stat().st_size, contents, is_unchanged=True)
-        connection.execute(
-            f"CREATE OR REPLACE TABLE {CONTENTS_TABLE} AS "
-            "SELECT ? AS sign, current_timestamp AS published_at",
-            [contents],
-        )
-        write_comments(connection, TEXTS)
+        _note_contents(connection, contents)
         connection.execute("CHECKPOINT")
 
     def copy(fresh: Path) -> None:
@@ -113,6 +108,15 @@ def publish_database(
     return Copy(size, contents, is_unchanged=False)
 
 
+def _note_contents(connection: duckdb.DuckDBPyConnection, contents: str) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TABLE {CONTENTS_TABLE} AS "
+        "SELECT ? AS sign, current_timestamp AS published_at",
+        [contents],
+    )
+    write_comments(connection, TEXTS)
+
+
 def is_copy(settings: Settings, database: HeldDatabase, place: Path) -> bool:
     """Whether a file is a copy of this database."""
     with database.cursor(settings.lock_timeout) as connection:
@@ -122,8 +126,7 @@ def is_copy(settings: Settings, database: HeldDatabase, place: Path) -> bool:
 def _drop_internals(copy: Path) -> None:
     """Leave in a copy what is for reading, and let it say whose it is and as of when."""
     with duckdb.connect(":memory:") as connection:
-        place = str(copy.absolute()).replace("'", "''")
-        connection.execute(f"ATTACH '{place}' AS copy; USE copy")
+        connection.execute(f"ATTACH {quote_text(str(copy.absolute()))} AS copy; USE copy")
         owner = "the account " + (_read_owner(connection) or "that is not known")
         at = f"SELECT published_at AT TIME ZONE 'UTC' FROM {CONTENTS_TABLE}"
         ((moment,),) = connection.execute(at).fetchall()

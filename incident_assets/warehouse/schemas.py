@@ -13,3 +13,8 @@ FINDING_TABLE = f"{LOG_SCHEMA}.finding"
 PERIOD_TABLE = f"{HISTORY_SCHEMA}._period"
 PERSONAL_TABLE = f"{LOG_SCHEMA}.personal_data"
 VERSION_TABLE = f"{LOG_SCHEMA}.table_version"
+
+
+def name_table(resource: str) -> str:
+    """Return the raw table of a resource."""
+    return f"{RAW_SCHEMA}.{resource}"

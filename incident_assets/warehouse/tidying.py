@@ -17,7 +17,7 @@ from incident_assets.warehouse.comments import write_comments
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import read_first_line
 from incident_assets.warehouse.history import define_columns, describe_history, name_history
-from incident_assets.warehouse.merging import read_columns, write_anew
+from incident_assets.warehouse.merging import read_columns, rewrite_table
 from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 from incident_assets.warehouse.versions import CLUSTERED, note_fact, read_versions
 
@@ -39,7 +39,7 @@ def tidy_tables(connection: duckdb.DuckDBPyConnection, endpoints: Iterable[Endpo
         with transact(connection):
             if name := _find_loose(connection, known):
                 table = f"{RAW_SCHEMA}.{name}"
-                write_anew(connection, table, table, known[name])
+                rewrite_table(connection, table, table, known[name])
         with transact(connection):
             ends = json.loads(read_versions(connection, [CLUSTERED])[CLUSTERED] or "{}")
             if name := _find_scattered(connection, known, ends):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS, Column, find_endpoint
-from incident_assets.api.personal import Kind, Mask, find_kind
+from incident_assets.api.people import Kind, find_kind
+from incident_assets.api.personal import Mask
 from incident_assets.api.rows import build_table
 
 INCIDENTS, USERS = find_endpoint("incidents"), find_endpoint("users")

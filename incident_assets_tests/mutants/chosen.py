@@ -119,7 +119,7 @@ CHOSEN = (
     ),
     Chosen(
         "half characters are not looked for",
-        "api/rows.py",
+        "api/cells.py",
         "(dump_json(value), True) if is_storable(value) else (None, False)",
         "dump_json(value), True",
         "api/test_bad_data.py::test_half_a_character_anywhere_is_kept_as_escaped_text",

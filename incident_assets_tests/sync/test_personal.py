@@ -13,7 +13,8 @@ from incident_assets.demo.faults import Fault, redirect, status
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import SettingError, Settings
 from incident_assets.sync.log import Outcome
-from incident_assets.sync.personal import MaskMismatch, read_masking, renew_database
+from incident_assets.sync.personal import MaskMismatch, read_masking
+from incident_assets.sync.renewal import renew_database
 from incident_assets.sync.run import open_sync, run_sync
 from incident_assets.warehouse.held import hold_database
 from incident_assets.warehouse.place import find_warehouse

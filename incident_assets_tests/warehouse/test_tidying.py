@@ -62,7 +62,7 @@ def test_where_memory_is_too_small_a_table_stays_as_it_was(
     def run_out(*_: object) -> None:
         raise duckdb.OutOfMemoryException("Out of Memory Error: as a test has it")
 
-    monkeypatch.setattr(tidying, "write_anew", run_out)
+    monkeypatch.setattr(tidying, "rewrite_table", run_out)
     with caplog.at_level(logging.WARNING):
         (outcome,) = sync("follow_ups").values()
     assert "no table was compacted: Out of Memory Error" in caplog.text
