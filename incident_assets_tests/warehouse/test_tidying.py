@@ -108,7 +108,7 @@ def write_versions(settings: Settings, rows: int, year: int = 2020) -> None:
     Each row changes every so many days, from 20 to 300.
     """
     with duckdb.connect(str(settings.database)) as connection:
-        connection.execute("UPDATE incident_history._period SET since = '2020-01-01 00:00Z'")
+        connection.execute("UPDATE incident_history._period SET since = '2020-01-01 00:00:00Z'")
         connection.execute(
             "WITH changes AS (SELECT i, 20 + (hash(i) % 280)::INT AS every FROM range($n) AS x (i))"
             ", versions AS ("
