@@ -79,6 +79,7 @@ test-server: $(VENV)/.ready  ## Start a server as deploy/ does, kill its parts, 
 image:  ## Build a server's image on a base of Debian's packages, and try it; as root
 	@deploy/image.sh
 
+# With VENV=.venv-lake LOCK=locks/lake.txt, and PostgreSQL, bugs of the lake are noticed too.
 mutants: $(VENV)/.ready  ## Put 60 small bugs into copies of the code; the tests have to notice
 	@$(BIN)/python -m incident_assets_tests.mutants $(MUTANTS)
 
