@@ -28,7 +28,7 @@ VERSION_TEXTS = Description(
 OTHERS = "others"  # in place of a table: all that steps write which are not ours
 COMMENTS = "comments"  # in place of a table: what is said of all of them
 HISTORY = "history"  # in place of a table: how history is kept
-CLUSTERED = "clustered"  # in place of a table: which versions of rows stand in order
+ORDERED = "ordered"  # in place of a table: until which end versions of rows are in order
 NO_TABLE = OTHERS  # the look of these
 
 
@@ -103,7 +103,7 @@ def note_others(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def note_fact(connection: duckdb.DuckDBPyConnection, name: str, version: str) -> None:
-    """Note COMMENTS, HISTORY or CLUSTERED as they are now. Part of the caller's transaction."""
+    """Note COMMENTS, HISTORY or ORDERED as they are now. Part of the caller's transaction."""
     _write(connection, name, version, NO_TABLE)
 
 

@@ -335,8 +335,7 @@ def play_and_compare(steps: list[tuple[str, int, bool]], folder: Path) -> None:
         pytest.MonkeyPatch.context() as patched,
     ):
         patched.setenv("INCIDENT_API_KEY", KEY)
-        patched.setattr(tidying, "FEW", 0)
-        patched.setattr(tidying, "BLOCK", 1)
+        patched.setattr(tidying, "FEW", 1)
         play = _Play(api, folder)
         play.sync()
         for kind, number, changes in steps:
