@@ -22,10 +22,12 @@ from benchmarks.report import HISTORY_TITLE, put_section
 from benchmarks.serving import KEY, RemoteApi, serve
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.run import run_sync
+from incident_assets.warehouse.history import name_history
+from incident_assets.warehouse.schemas import name_table
 
 DOCUMENT = Path("docs/benchmarks.md").absolute()
 SYNCED = ("incident_statuses", "incidents")
-TABLE = "incident_api.incidents"
+TABLE, HISTORY = name_table("incidents"), name_history("incidents")
 READS = 5
 PARTS = (0, 1 / 12, 1 / 4, 1 / 2, 3 / 4, 1)  # of the year, as of which rows are read
 Read = Callable[[duckdb.DuckDBPyConnection, str], object]
@@ -74,7 +76,7 @@ def read_shares(settings: Settings) -> dict[str, float]:
     """Return how many times as many versions as rows there are, and as many bytes."""
     sizes = {}
     with closing(_open(settings)) as connection:
-        for table in (TABLE, TABLE.replace("_api", "_history")):
+        for table in (TABLE, HISTORY):
             sizes[table] = connection.execute(
                 f"SELECT (SELECT count(*) FROM {table}), count(DISTINCT block_id) "
                 f"FROM pragma_storage_info('{table}')"
@@ -92,12 +94,11 @@ def read_costs(settings: Settings, moments: list[datetime]) -> dict[str, list[fl
     }
     table = f"FROM {TABLE} WHERE _deleted_at IS NULL"
     asked = [moments[round(part * (len(moments) - 1))] for part in PARTS]
-    macro = TABLE.replace("_api", "_history") + "_as_of"
     with closing(_open(settings)) as connection:
         connection.execute("SET threads = 1")
         return {
             way: [
-                _compare(connection, read, f"FROM {macro}('{moment.isoformat()}')", table)
+                _compare(connection, read, f"FROM {HISTORY}_as_of('{moment.isoformat()}')", table)
                 for moment in asked
             ]
             for way, read in ways.items()

@@ -100,6 +100,7 @@ def _tells(name: str) -> bool:
 
 
 def is_named(value: Mapping[str, Any]) -> bool:
+    """Whether an object has an id and a name or an address."""
     return "id" in value and any(isinstance(value.get(x), str) for x in ("name", "email"))
 
 
@@ -129,12 +130,14 @@ def is_reference(literal: Any) -> bool:
 
 
 def names_people(name: Any) -> bool:
+    """Whether what a custom field is called has a word for people in it."""
     return isinstance(name, str) and any(
         x.lower() in _PEOPLE or x.lower().removesuffix("s") in _PEOPLE for x in _WORDS.findall(name)
     )
 
 
 def names_nobody(text: str) -> bool:
+    """Whether a text is empty, an id of the API, or a time."""
     return not text or bool(_ID.fullmatch(text) or _INSTANT.fullmatch(text))
 
 
@@ -155,8 +158,8 @@ def names_anyone(raw: bytes) -> bool:
     """Whether a JSON text has a field by whose name a person would be found in it."""
     names = {x.decode("utf-8", "replace") for x in _KEYS.findall(raw)}
     # A custom field is a person's by what it is called.
-    is_named = "custom_field" in names and not _is_number(raw)
-    return (is_named and any(map(names_people, _read_names(raw)))) or any(map(_tells, names))
+    is_custom = "custom_field" in names and not _is_number(raw)
+    return (is_custom and any(map(names_people, _read_names(raw)))) or any(map(_tells, names))
 
 
 def _is_number(raw: bytes) -> bool:

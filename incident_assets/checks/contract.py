@@ -23,7 +23,7 @@ from incident_assets.sync.personal import find_lacking
 from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.file import quote_text
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import name_table
 
 MOST_NAMED = 20  # fields of a kind
 # What is found, how often, and a query for it where rows have it.
@@ -35,7 +35,7 @@ def check_contract(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     if not has_loaded(connection, endpoint):
         return NEVER_LOADED
     answered, ending = read_answer(connection, endpoint)
-    table = f"{RAW_SCHEMA}.{endpoint.name}"
+    table = name_table(endpoint.name)
     types = read_columns(connection, table)
     pinned = {c.name: DUCKDB_TYPES[c.type] for c in (*endpoint.columns, *LOADER_COLUMNS)}
     deviations: list[Deviation] = [(text, 1, None) for text in ending]

@@ -12,7 +12,7 @@ import duckdb
 
 from incident_assets.api.endpoints import Endpoint
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import LOG_SCHEMA, name_table
 
 SAMPLE = 5  # ids shown of what is wrong
 
@@ -41,7 +41,7 @@ NEVER_LOADED = Finding(False, "never loaded: select it in a sync once")
 
 def has_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:
     """Whether there is anything to check of a resource."""
-    return has_table(connection, f"{RAW_SCHEMA}.{endpoint.name}") and has_table(
+    return has_table(connection, name_table(endpoint.name)) and has_table(
         connection, f"{LOG_SCHEMA}.log"
     )
 

@@ -18,7 +18,7 @@ from incident_assets.checks.finding import (
     read_path,
 )
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 
 PAST = ("created_at", "updated_at", "completed_at")
 
@@ -52,7 +52,7 @@ def _build_tests(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
 ) -> Iterator[tuple[str, Severity, str | None]]:
     """Yield name, severity and a query for the `id`s that break the test; None if none can."""
-    table = f"{RAW_SCHEMA}.{endpoint.name}"
+    table = name_table(endpoint.name)
     names = {column.name for column in endpoint.columns}
     conditions = {"id is null": "id IS NULL"}
     if {"created_at", "updated_at"} <= names:
@@ -70,7 +70,7 @@ def _build_tests(
         severity: Severity = "error" if name == "id is null" else "warning"
         yield name, severity, f"SELECT id FROM {table} WHERE {test}" if count else None
     for path, target in endpoint.references.items():
-        if has_table(connection, f"{RAW_SCHEMA}.{target}"):
+        if has_table(connection, name_table(target)):
             yield (
                 f"{path} is no row of {target}",
                 "warning",

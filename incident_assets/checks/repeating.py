@@ -17,7 +17,7 @@ from incident_assets.checks.contract import read_answer
 from incident_assets.checks.finding import Finding, has_loaded
 from incident_assets.warehouse.comments import Description, write_comments
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import FINDING_TABLE, RAW_SCHEMA
+from incident_assets.warehouse.schemas import FINDING_TABLE, name_table
 from incident_assets.warehouse.versions import read_versions, sign
 
 TEXTS = Description(
@@ -55,7 +55,7 @@ def _find_basis(
     if not has_loaded(connection, endpoint):
         return None
     names = [endpoint.name, *sorted({*endpoint.references.values()})]
-    versions = read_versions(connection, [f"{RAW_SCHEMA}.{name}" for name in names])
+    versions = read_versions(connection, [name_table(name) for name in names])
     if any(x is None and has_table(connection, name) for name, x in versions.items()):
         return None
     today = today or datetime.now(UTC).date()

@@ -18,7 +18,7 @@ from incident_assets.models.catalog import MODEL_SCHEMA, Model, read_models
 from incident_assets.settings import Settings
 from incident_assets.sync.run import open_sync
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA, name_table
 
 VERSION_TAG = "dagster/data_version"
 
@@ -44,7 +44,7 @@ def load_needed_tables(
         x.name
         for x in endpoints
         if x.group == "reference" and x.name in read.difference(names)
-        if not has_table(connection, f"{RAW_SCHEMA}.{x.name}")
+        if not has_table(connection, name_table(x.name))
     ]
     if not needed:
         return

@@ -17,14 +17,14 @@ from incident_assets.models.catalog import MODEL_SCHEMA, read_models
 from incident_assets.settings import read_settings
 from incident_assets.sync.log import LOG_TABLE, LOG_TEXTS, has_lost_rows
 from incident_assets.warehouse.publishing import publish_database
-from incident_assets.warehouse.schemas import LOG_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import LOG_SCHEMA, name_table
 
 NONE = "none: a lake is read in place, while it is written too (docs/lake.md)"
 
 
 def build_published_copy(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
     """Return the asset that publishes the database with the tables of these resources."""
-    tables = {f"{RAW_SCHEMA}.{endpoint.name}": endpoint.description for endpoint in endpoints}
+    tables = {name_table(endpoint.name): endpoint.description for endpoint in endpoints}
     tables |= {f"{MODEL_SCHEMA}.{x.name}": x.notes[0] for x in read_models().values()}
     tables[LOG_TABLE] = LOG_TEXTS.table
 

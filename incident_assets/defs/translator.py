@@ -21,7 +21,7 @@ from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint
 from incident_assets.api.rows import build_columns
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.warehouse.columns import DUCKDB_TYPES
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 
 ROW = re.compile(r'^ {8}name="(\w+)",$')  # the line of the table that names a resource
 API_KEY = dg.AssetKey("incident_api_source")
@@ -53,7 +53,7 @@ class IncidentTranslator(DagsterDltTranslator):
             description=f"{endpoint.description}\n\nGrain: {endpoint.grain}.",
             tags={"cadence": endpoint.group, "layer": "raw"},
             metadata={
-                "dagster/table_name": f"{RAW_SCHEMA}.{endpoint.name}",
+                "dagster/table_name": name_table(endpoint.name),
                 "dagster/column_schema": describe_columns(build_columns(endpoint)),
                 "endpoint": endpoint.newest.path,
                 "page_size": endpoint.newest.page_size or "not paginated",

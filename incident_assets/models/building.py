@@ -22,7 +22,7 @@ from incident_assets.warehouse.commits import commit
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.history import ENDS
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA, name_table
 from incident_assets.warehouse.versions import (
     note_version,
     prepare_versions,
@@ -98,7 +98,7 @@ def _find_version(
         ".".join(table) for table in model.tables - model.histories if table[0] != SETTING_SCHEMA
     )
     # A version is written as its row is replaced; one is dropped alone, by age or to be forgotten.
-    histories = [f"{RAW_SCHEMA}.{name}" for _, name in model.histories]
+    histories = [name_table(name) for _, name in model.histories]
     versions = read_versions(connection, sorted({*tables, *histories}))
     if None in versions.values():
         return None

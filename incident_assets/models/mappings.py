@@ -17,7 +17,7 @@ from incident_assets.api.categories import CATEGORIES, STATUS_CATEGORIES, Catego
 from incident_assets.api.names import MOMENTS, Known, find_moments, pick_named, split_pairs
 from incident_assets.settings import SettingError, Settings
 from incident_assets.warehouse.file import has_table
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 
 # Relations and their columns.
 SETTINGS = {
@@ -80,7 +80,7 @@ def define_categories(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _read_names(connection: duckdb.DuckDBPyConnection, table: str) -> Known:
-    if not has_table(connection, f"{RAW_SCHEMA}.{table}"):
+    if not has_table(connection, name_table(table)):
         return []
     return connection.execute(
         f"SELECT id, name FROM {RAW_SCHEMA}.{table} WHERE _deleted_at IS NULL ORDER BY rank, id"

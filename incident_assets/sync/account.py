@@ -13,7 +13,7 @@ from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing
 from incident_assets.warehouse.comments import Description
 from incident_assets.warehouse.file import DatabaseError, has_table
-from incident_assets.warehouse.schemas import ACCOUNT_TABLE, LOG_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import ACCOUNT_TABLE, LOG_SCHEMA, name_table
 
 ACCOUNT_TEXTS = Description(
     "The account that the database belongs to; no other one's rows get into it.",
@@ -140,7 +140,7 @@ def recognise_rows(
     """
     listed = [listing for listing in listings if listing.is_whole and listing.rows]
     for listing in listed:
-        table = f"{RAW_SCHEMA}.{listing.name}"
+        table = name_table(listing.name)
         shared = f"SELECT 1 FROM {table} SEMI JOIN {listing.spool.sql} USING (id) LIMIT 1"
         if has_table(connection, table) and connection.execute(shared).fetchone():
             return

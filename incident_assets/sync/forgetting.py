@@ -21,7 +21,7 @@ from incident_assets.warehouse.file import DatabaseError, quote_name
 from incident_assets.warehouse.history import forget_versions
 from incident_assets.warehouse.masking import mask_tables
 from incident_assets.warehouse.merging import read_schema
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA, name_table
 from incident_assets.warehouse.versions import doubt_versions
 
 USERS = "users"
@@ -67,7 +67,7 @@ def forget_rows(
             mask_tables(connection, (RAW_SCHEMA, HISTORY_SCHEMA), Erasure(users), ENDPOINTS)
         if history:
             versions += forget_versions(connection, tables[HISTORY_SCHEMA])
-        known = [f"{RAW_SCHEMA}.{name}" for name in tables[RAW_SCHEMA]]
+        known = [name_table(name) for name in tables[RAW_SCHEMA]]
         doubt_versions(connection, known)
         forget_derived(connection)
         note_due(connection)

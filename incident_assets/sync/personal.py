@@ -26,6 +26,7 @@ from incident_assets.warehouse.schemas import (
     MODEL_SCHEMA,
     PERSONAL_TABLE,
     RAW_SCHEMA,
+    name_table,
 )
 from incident_assets.warehouse.versions import doubt_versions
 
@@ -122,7 +123,7 @@ def prepare_masking(
         _end_history(connection)
     forget_derived(connection)
     logger.info("models are dropped, since they hold names too: the next run builds them")
-    doubt_versions(connection, [f"{RAW_SCHEMA}.{name}" for name in tables])
+    doubt_versions(connection, [name_table(name) for name in tables])
     _store(connection, replace(wanted, is_changing=not _is_onward(stored, wanted), is_due=True))
 
 

@@ -24,7 +24,7 @@ from incident_assets.sync.updates import INCIDENTS, UPDATES, Updates
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.merging import Scope, write_changed
-from incident_assets.warehouse.schemas import RAW_SCHEMA
+from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 from incident_assets.warehouse.spool import SpooledFile
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Plan:
 
     def _find_categories(self) -> list[str]:
         """Return the categories that incidents can be of: those known, and the account's own."""
-        listed, stored = self.chain[0], f"{RAW_SCHEMA}.{STATUSES}"
+        listed, stored = self.chain[0], name_table(STATUSES)
         # Others than words are no filter's.
         sql = "SELECT DISTINCT category FROM {} WHERE regexp_full_match(category, '[a-z0-9_]+')"
         if listed.is_whole:
@@ -155,7 +155,7 @@ class Plan:
     def _misses_rows(self, listing: Listing) -> bool:
         if not (listing.is_whole and listing.full and len(listing.way.variants) > 1):
             return False
-        table = f"{RAW_SCHEMA}.{listing.name}"
+        table = name_table(listing.name)
         return listing.name in self._tables and bool(
             self._read(
                 f"SELECT 1 FROM {table} WHERE _deleted_at IS NULL "
@@ -238,7 +238,7 @@ class Plan:
             f"{self.schema}.{listing.name}",
             listing.spool,
             self.find_scope(listing),
-            kept_in=f"{RAW_SCHEMA}.{listing.name}",
+            kept_in=name_table(listing.name),
             is_empty=None if self.refreshes or stored is None else stored == 0,
         )
         return Landing(listing.endpoint, file, is_new)

@@ -18,7 +18,7 @@ from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets.warehouse.comments import Description, describe_endpoint, write_comments
 from incident_assets.warehouse.file import quote_name
 from incident_assets.warehouse.merging import read_columns
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, PERIOD_TABLE, RAW_SCHEMA
+from incident_assets.warehouse.schemas import HISTORY_SCHEMA, PERIOD_TABLE, RAW_SCHEMA, name_table
 
 PERIOD_TEXTS = Description(
     "For which time history is kept. One row per table and time.",
@@ -73,7 +73,7 @@ class History:
         """
         if name not in self._tables:
             return
-        columns, table, raw = self._select(name), name_history(name), f"{RAW_SCHEMA}.{name}"
+        columns, table, raw = self._select(name), name_history(name), name_table(name)
         # Of a load that was cut off before it replaced anything.
         self._run(
             f"DELETE FROM {table} WHERE _valid_to IS NULL "
@@ -91,7 +91,7 @@ class History:
         """
         if name not in self._tables:
             return
-        table, raw = name_history(name), f"{RAW_SCHEMA}.{name}"
+        table, raw = name_history(name), name_table(name)
         self._run(
             f"UPDATE {table} SET _valid_to = $at, _ended = CASE "
             f"WHEN id NOT IN (SELECT id FROM {raw}) THEN 'dropped' "
@@ -106,7 +106,7 @@ class History:
         """Write the versions of live rows that are not `listed` (SQL), which are marked next."""
         if name not in self._tables:
             return
-        columns, table, raw = self._select(name), name_history(name), f"{RAW_SCHEMA}.{name}"
+        columns, table, raw = self._select(name), name_history(name), name_table(name)
         self._run(
             f"INSERT INTO {table} BY NAME "
             f"SELECT {columns}, $at AS _valid_to, 'deleted' AS _ended FROM {raw} AS raw "
@@ -120,7 +120,7 @@ class History:
 
         They are those that a row has no more since this moment.
         """
-        table, raw = name_history(endpoint.name), f"{RAW_SCHEMA}.{endpoint.name}"
+        table, raw = name_history(endpoint.name), name_table(endpoint.name)
         scrubbed = 0
         for name in endpoint.scrubbed if endpoint.name in self._tables else ():
             emptied = self._connection.execute(
@@ -147,7 +147,7 @@ class History:
         write_comments(self._connection, {PERIOD_TABLE: PERIOD_TEXTS})
         for endpoint in lacking:
             # Rows of the program before are not known to have been so for any longer.
-            raw = f"{RAW_SCHEMA}.{endpoint.name}"
+            raw = name_table(endpoint.name)
             self._run(f"UPDATE {raw} SET _valid_from = ? WHERE _valid_from IS NULL", [at])
             self._make_table(endpoint)
         return True
@@ -189,7 +189,7 @@ class History:
         return "_valid_from IS NOT NULL" if end is None else f"_valid_from < '{end.isoformat()}'"
 
     def _make_table(self, endpoint: Endpoint) -> None:
-        table, raw = name_history(endpoint.name), f"{RAW_SCHEMA}.{endpoint.name}"
+        table, raw = name_history(endpoint.name), name_table(endpoint.name)
         columns = read_columns(self._connection, raw)
         defined = [*define_columns(self._connection, raw, columns).values()]
         defined += [f"{x.name} {DUCKDB_TYPES[x.type]}" for x in ENDS]
@@ -203,7 +203,7 @@ class History:
         Somebody may have given one another type, and a full refresh takes that back.
         """
         known, odd = self._tables[name], []
-        for column, kind in read_columns(self._connection, f"{RAW_SCHEMA}.{name}").items():
+        for column, kind in read_columns(self._connection, name_table(name)).items():
             if column not in known:
                 self._run(
                     f"ALTER TABLE {name_history(name)} ADD COLUMN {quote_name(column)} {kind}"

@@ -27,6 +27,7 @@ from incident_assets.warehouse.schemas import (
     PERSONAL_TABLE,
     RAW_SCHEMA,
     VERSION_TABLE,
+    name_table,
 )
 from incident_assets.warehouse.versions import sign_contents
 
@@ -137,7 +138,7 @@ def _drop_internals(copy: Path) -> None:
             "AND schema_name = ? AND starts_with(table_name, '_dlt_')",
             [RAW_SCHEMA],
         ).fetchall()
-        for table in (*INTERNAL, *(f"{RAW_SCHEMA}.{name}" for (name,) in loaders)):
+        for table in (*INTERNAL, *(name_table(name) for (name,) in loaders)):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
         connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE; CHECKPOINT")
 
