@@ -112,9 +112,18 @@ class Plan:
         return self.schema != RAW_SCHEMA
 
     @property
+    def has_moved(self) -> bool:
+        """Whether there is anything else to remember than before."""
+        return _drop_empty(self.state) != _drop_empty(self._known)
+
+    @property
     def free(self) -> list[Listing]:
         """The listings that wait for no other; those of the chain wait for the one before."""
         return [listing for listing in self.listings.values() if listing not in self.chain]
+
+    def makes_table(self, landing: Landing) -> bool:
+        """Whether the table of a landing is not there yet."""
+        return self.refreshes or landing.endpoint.name not in self._tables
 
     def _remembered(self, name: str, what: str) -> Any:
         return self._known.get(name, {}).get(what)
@@ -281,3 +290,7 @@ class Plan:
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()
+
+
+def _drop_empty(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {name: values for name, values in state.items() if values}

@@ -4,7 +4,7 @@ What each does is in the module of its name; how a sync is set up, and cleaned u
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,10 +104,11 @@ class Sync:
         """Have `run` load the dlt source of what the listings change; return what it yields.
 
         A listing whose rows cannot be loaded is given up, and the others are loaded without it.
+        Where nothing would change, neither rows nor what is remembered, `run` is not called.
         """
         # Commits at once to a lake would be in each other's way.
         workers = 1 if self.settings.lake_catalog else LOAD_WORKERS
-        while landings := self.plan.decide():
+        while landings := self._find_needed(self.plan.decide()):
             self.landings[:] = landings
             if not self.plan.refreshes:
                 # dlt commits by itself; a crash between must not pass for nothing changed.
@@ -128,6 +129,17 @@ class Sync:
             self.pipeline.abort_packages()
         self.landings.clear()
         return []
+
+    def _find_needed(self, landings: Sequence[Landing]) -> Sequence[Landing]:
+        """Return the landings without which something would not be what it is to be."""
+        needed = [x for x in landings if x.rows or self.plan.makes_table(x)]
+        if needed or not landings:
+            return needed
+        tables = [name_table(name) for name in self.plan.listings]
+        looks = read_looks(self.connection, tables)
+        # What a killed sync has written is settled by a load, be it one of no rows.
+        is_sure = None not in read_versions(self.connection, tables, looks).values()
+        return [] if is_sure and not self.plan.has_moved else landings[:1]
 
     def _open_versions(self, landings: Iterable[Landing]) -> None:
         with transact(self.connection):
@@ -254,7 +266,7 @@ class Sync:
             table_rows=looks[table].rows,
             requests=listing.traffic.requests,
             seconds=round(listing.seconds, 3),
-            load_id=load_id if listing.is_whole else None,
+            load_id=load_id or None if listing.is_whole else None,
             outcome=_name_outcome(listing, verdict),
             failure=listing.failure or verdict.held,
             path=listing.way.path,

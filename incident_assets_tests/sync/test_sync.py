@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from incident_assets.api.endpoints import ENDPOINTS, Endpoint
@@ -14,6 +15,7 @@ from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
+from incident_assets.warehouse.versions import doubt_versions, read_versions
 from incident_assets_tests.conftest import NAMES, count_rows, publish, read_rows, read_table
 from incident_assets_tests.rebuilding import read_upstream, rebuild
 
@@ -49,6 +51,44 @@ def test_a_second_sync_leaves_one_row_per_id(api: DemoApi, sync: Sync) -> None:
     written = {row["id"]: row["load"] for row in read_rows(loads)}
     assert all(written.values()) and len({*written.values()}) == 2
     assert [key for key, load in written.items() if load == written[incident]] == [incident]
+
+
+@pytest.fixture
+def idle(api: DemoApi, settings: Settings) -> Callable[[], int]:
+    """Sync by changes and return the number of load packages; all had been loaded before."""
+
+    def run() -> int:
+        outcomes = run_sync(settings, NAMES, changes=True)
+        assert not any(outcome.failure for outcome in outcomes)
+        return int(read_rows("SELECT count(*) AS n FROM incident_api._dlt_loads")[0]["n"])
+
+    run()
+    return run
+
+
+def test_a_sync_that_finds_nothing_new_has_no_load_package(
+    api: DemoApi, idle: Callable[[], int], settings: Settings
+) -> None:
+    loads = idle()
+    assert idle() == loads
+    assert {x["load_id"] for x in read_rows("FROM incident_sync.log")[-len(NAMES) :]} == {None}
+    row = api.add("severities")
+    assert idle() == loads + 1
+    assert row["id"] in read_table("severities")
+    assert idle() == loads + 1
+    run_sync(settings, NAMES)  # in full, which is remembered
+    assert idle() == loads + 2
+
+
+def test_what_a_killed_sync_left_unsure_is_settled_where_nothing_is_new(
+    idle: Callable[[], int], settings: Settings
+) -> None:
+    loads, table = idle(), "incident_api.users"
+    with duckdb.connect(str(settings.database)) as connection:
+        doubt_versions(connection, [table])
+    assert idle() == loads + 1
+    with duckdb.connect(str(settings.database)) as connection:
+        assert read_versions(connection, [table])[table]
 
 
 def test_an_empty_account_makes_typed_tables_that_rows_fit_later(api: DemoApi, sync: Sync) -> None:
