@@ -70,6 +70,7 @@ class Sync:
 
     After that, `versions` are those of its tables, by resource, and `is_due` says whether the
     database has to be written anew, since this sync or one that died has masked or scrubbed rows.
+    `looks` are what its tables look like, none before they were read and after they were written.
     """
 
     run_id: str
@@ -83,6 +84,7 @@ class Sync:
     pipeline: dlt.Pipeline
     folder: Path
     landings: list[Landing] = field(default_factory=list)
+    looks: dict[str, Look] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     is_due: bool = False
 
@@ -109,7 +111,7 @@ class Sync:
         # Commits at once to a lake would be in each other's way.
         workers = 1 if self.settings.lake_catalog else LOAD_WORKERS
         while landings := self._find_needed(self.plan.decide()):
-            self.landings[:] = landings
+            self.landings[:], self.looks = landings, {}
             if not self.plan.refreshes:
                 # dlt commits by itself; a crash between must not pass for nothing changed.
                 written = [name_table(x.endpoint.name) for x in landings if x.rows]
@@ -135,11 +137,18 @@ class Sync:
         needed = [x for x in landings if x.rows or self.plan.makes_table(x)]
         if needed or not landings:
             return needed
-        tables = [name_table(name) for name in self.plan.listings]
-        looks = read_looks(self.connection, tables)
+        if self.plan.has_moved:
+            return landings[:1]
+        with transact(self.connection):
+            versions = self._read_versions()
         # What a killed sync has written is settled by a load, be it one of no rows.
-        is_sure = None not in read_versions(self.connection, tables, looks).values()
-        return [] if is_sure and not self.plan.has_moved else landings[:1]
+        return landings[:1] if None in versions.values() else []
+
+    def _read_versions(self) -> dict[str, str | None]:
+        """Return the versions of the tables, and those of what is noted like one, as they are."""
+        tables = [name_table(name) for name in self.plan.listings]
+        self.looks = self.looks or read_looks(self.connection, tables)
+        return read_versions(self.connection, [*tables, COMMENTS, HISTORY], self.looks)
 
     def _open_versions(self, landings: Iterable[Landing]) -> None:
         with transact(self.connection):
@@ -165,13 +174,11 @@ class Sync:
         listings = self.plan.listings.values()
         dropped = self._swap_tables() if self.plan.refreshes and self.landings else {}
         load_id = self._find_load_id()
-        tables = [name_table(x.name) for x in listings]
-        looks = read_looks(self.connection, tables)
-        sure = read_versions(self.connection, [*tables, COMMENTS, HISTORY], looks)
+        sure = self._read_versions()
         finished = datetime.now(UTC)
         at = self._find_end(finished)
         outcomes = [
-            self._conclude(x, load_id, dropped.get(x.name, 0), sure, looks, at) for x in listings
+            self._conclude(x, load_id, dropped.get(x.name, 0), sure, at) for x in listings
         ]
         self._keep_history(sure[HISTORY], at)
         self._note_versions(outcomes, load_id, sure)
@@ -236,13 +243,12 @@ class Sync:
         load_id: str,
         deleted: int,
         sure: Mapping[str, str | None],
-        looks: Mapping[str, Look],
         at: datetime,
     ) -> Outcome:
         table, verdict = name_table(listing.name), self.plan.verdicts[listing.name]
         changed = 0
         # Touched by this load, or by one that was never concluded, whatever came of this listing.
-        if load_id and table in looks and (self.plan.refreshes or sure[table] is None):
+        if load_id and table in self.looks and (self.plan.refreshes or sure[table] is None):
             self.history.close_versions(listing.name, at)
             changed = stamp_load(self.connection, table, load_id, at)
         if listing.is_whole:
@@ -263,7 +269,7 @@ class Sync:
             rows=listing.rows if listing.is_whole else 0,
             changed=changed,
             deleted=deleted,
-            table_rows=looks[table].rows,
+            table_rows=self.looks[table].rows,
             requests=listing.traffic.requests,
             seconds=round(listing.seconds, 3),
             load_id=load_id or None if listing.is_whole else None,

@@ -102,10 +102,14 @@ def test_a_lake_gives_rows_as_of_a_moment_too(lake: Lake, api: DemoApi) -> None:
     assert counts == [(60,), (59,)]
 
 
-def test_an_unchanged_sync_asks_the_catalog_little(lake: Lake, cluster: Cluster) -> None:
-    run_sync(read_settings(), NAMES)
+@pytest.mark.parametrize("changes", [False, True])
+def test_an_unchanged_sync_asks_the_catalog_little(
+    changes: bool, lake: Lake, cluster: Cluster
+) -> None:
+    for _ in range(2):
+        run_sync(read_settings(), NAMES, changes)
     with count_statements(cluster) as counted:
-        run_sync(read_settings(), NAMES)
+        run_sync(read_settings(), NAMES, changes)
     assert 0 < counted.ours <= MOST_STATEMENTS
 
 
