@@ -177,9 +177,7 @@ class Sync:
         sure = self._read_versions()
         finished = datetime.now(UTC)
         at = self._find_end(finished)
-        outcomes = [
-            self._conclude(x, load_id, dropped.get(x.name, 0), sure, at) for x in listings
-        ]
+        outcomes = [self._conclude(x, load_id, dropped.get(x.name, 0), sure, at) for x in listings]
         self._keep_history(sure[HISTORY], at)
         self._note_versions(outcomes, load_id, sure)
         write_log(self.connection, outcomes, self.run_id, self.started, finished)
