@@ -6,44 +6,33 @@ docs/settings.md is made from the fields below.
 """
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
-HOST = re.compile(r"(?=.{1,253}$)([\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(%\w+)?")
-OWNER = re.compile(r"team:\S+|[^\s@:]+@[^\s@]+\.[a-zA-Z]{2,}")
-# A password in an address or in the words that PostgreSQL takes, quoted or not.
-PASSWORD = re.compile(r"(^|\s|[?&])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
-LONGEST = 30 * 86400.0  # seconds; beyond some centuries, clocks and timers overflow
-MOST_DAYS = 36500.0
-# DuckDB calls a database after its file, and cannot tell it from a schema of that name.
-SCHEMA_NAME = re.compile(
-    r"incident_(api|history|sync|analytics)(_refresh|_staging)*", re.IGNORECASE
+from incident_assets import values
+from incident_assets.values import (
+    DATABASE,
+    HISTORY,
+    LAKE,
+    LAKE_DATA,
+    OWNERS,
+    PERSONAL,
+    PERSONAL_KEY,
+    PUBLISHED,
+    SCHEDULES,
+    SHORTEST_KEY,
+    WEBHOOK,
+    SettingError,
 )
-DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
-LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
-HISTORY = "INCIDENT_KEEP_HISTORY"
-WEBHOOK, OWNERS = "INCIDENT_ALERT_WEBHOOK", "INCIDENT_OWNERS"
-SCHEDULES = "INCIDENT_SCHEDULES"
-PERSONAL, PERSONAL_KEY = "INCIDENT_PERSONAL_DATA", "INCIDENT_PERSONAL_DATA_KEY"
+
 DROP_FIELDS = "INCIDENT_DROP_FIELDS"
-PERSONAL_MODES = ("keep", "hash", "drop")
 REPORT_TITLE = "Incident reliability report"  # by which a page of ours is known
-SHORTEST_KEY = 16  # characters; whoever guesses it can tell whose name a hash is
 # What the definitions follow from, rather than a run.
 SHOWN = (WEBHOOK, OWNERS, SCHEDULES, LAKE, LAKE_DATA)
-
-
-class SettingError(Exception):
-    """A setting is missing or wrong; the text names it and says what to do."""
 
 
 def _setting(
@@ -188,23 +177,19 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in fields(self):
             if isinstance(setting.default, float):
-                _check_number(getattr(self, setting.name), setting.metadata)
-        if self.time_zone not in _list_time_zones():
-            raise SettingError(
-                f"INCIDENT_TIME_ZONE is {self.time_zone!r}: it should be the name of a time zone, "
-                "such as Europe/Berlin or America/New_York"
-            )
-        _check_history(self.keep_history)
-        _check_personal(self.personal_data, self.personal_data_key)
-        _check_lake(self.lake_catalog, self.lake_data)
+                values.check_number(getattr(self, setting.name), setting.metadata)
+        values.check_time_zone(self.time_zone)
+        values.check_history(self.keep_history)
+        values.check_personal(self.personal_data, self.personal_data_key)
+        values.check_lake(self.lake_catalog, self.lake_data)
         for name, path in ((DATABASE, self.database), (PUBLISHED, self.published_copy)):
-            _check_database(name, path)
-        _refuse_shared_files(self._list_files())
+            values.check_database(name, path)
+        values.refuse_shared_files(self._list_files())
 
     @property
     def database(self) -> Path:
         """Path of the DuckDB database."""
-        return _read_path(DATABASE, self.duckdb_path)
+        return values.read_path(DATABASE, self.duckdb_path)
 
     @property
     def database_name(self) -> str:
@@ -231,7 +216,7 @@ class Settings:
     def published_copy(self) -> Path:
         """Path of the copy to read from: `<name>.published.duckdb` unless it is set."""
         if self.published:
-            return _read_path(PUBLISHED, self.published)
+            return values.read_path(PUBLISHED, self.published)
         return self.database.with_name(f"{self.database.stem}.published{self.database.suffix}")
 
     @property
@@ -244,7 +229,7 @@ class Settings:
     def report_page(self) -> Path:
         """Path of the reliability report: `<name>.report.html` unless it is set."""
         if self.report:
-            return _read_path("INCIDENT_REPORT_PATH", self.report)
+            return values.read_path("INCIDENT_REPORT_PATH", self.report)
         return self.database.with_name(f"{self.database.stem}.report.html")
 
     def find_today(self) -> date:
@@ -253,70 +238,36 @@ class Settings:
 
     def _list_files(self) -> Iterator[tuple[str, Path]]:
         """Yield what is written and what may lie beside it, without links, with its setting."""
-        for path in (self.database, _resolve(self.database)):
+        for path in (self.database, values.resolve(self.database)):
             for ending in ("", ".wal", ".tmp", ".lock"):
-                yield DATABASE, _resolve(path.with_name(path.name + ending))
+                yield DATABASE, values.resolve(path.with_name(path.name + ending))
         # Made anew, wherever a link of that name leads.
         for ending in (".holder", ".work", ".newest.json", ".extensions"):
             path = self.database.with_name(self.database.name + ending)
-            yield DATABASE, _resolve(path.parent) / path.name
+            yield DATABASE, values.resolve(path.parent) / path.name
         for copy in (self.published_copy, self.previous_copy):
             for ending in ("", ".wal"):
-                yield PUBLISHED, _resolve(copy.with_name(copy.name + ending))
-        yield "INCIDENT_REPORT_PATH", _resolve(self.report_page)
+                yield PUBLISHED, values.resolve(copy.with_name(copy.name + ending))
+        yield "INCIDENT_REPORT_PATH", values.resolve(self.report_page)
 
     def require_base_url(self) -> str:
         """Return the base URL without a trailing slash. Raises SettingError if it cannot be one."""
-        url = self.base_url.strip().rstrip("/")
-        if not url:
-            raise SettingError(
-                "INCIDENT_API_BASE_URL is not set: give the address of the incident API, such as "
-                "https://api.example.com, in .env or the environment (no account? "
-                "`incident-assets demo`)"
-            )
-        parts = _split_address("INCIDENT_API_BASE_URL", url, "https://api.example.com")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise SettingError(
-                "INCIDENT_API_BASE_URL holds more than an address: leave out user, password, "
-                "query and fragment; the key goes into INCIDENT_API_KEY"
-            )
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-            raise SettingError(
-                "INCIDENT_API_BASE_URL is plain http, which would send the key unencrypted: "
-                "use https (plain http is for this machine alone)"
-            )
-        return url
+        return values.parse_base_url(self.base_url)
 
     def find_webhook(self) -> str:
         """Return where alerts go, or ''. Raises SettingError if that is no address."""
         if self.alert_webhook:
             example = "https://hooks.example.com/services/..."
-            _split_address(WEBHOOK, self.alert_webhook, example)
+            values.split_address(WEBHOOK, self.alert_webhook, example)
         return self.alert_webhook
 
     def list_owners(self) -> list[str]:
         """Return whose the assets are. Raises SettingError for what can be no owner."""
-        owners = [name.strip() for name in self.owners.split(",") if name.strip()]
-        for name in owners:
-            if not OWNER.fullmatch(name):
-                raise SettingError(
-                    f"{OWNERS} has {name!r}: an owner is an e-mail address, or a team as "
-                    "team:reliability"
-                )
-        return owners
+        return values.parse_owners(self.owners)
 
     def find_schedules(self) -> dict[str, int]:
         """Return the minutes of jobs by name. Raises SettingError where it is no such list."""
-        found = {}
-        for part in filter(None, map(str.strip, self.schedules.split(","))):
-            job, _, minutes = part.partition("=")
-            if not (minutes.strip().isdecimal() and 1 <= int(minutes) <= 60):
-                raise SettingError(
-                    f"{SCHEDULES} has {part!r}: it should be a job and 1 to 60 minutes, such as "
-                    "sync_live=15"
-                )
-            found[job.strip()] = int(minutes)
-        return found
+        return values.parse_schedules(self.schedules)
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -344,126 +295,3 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def read_shown() -> Settings:
     """Return the settings that definitions are made from; the others are as by default."""
     return read_settings({name: os.environ.get(name, "") for name in SHOWN})
-
-
-@cache
-def _list_time_zones() -> set[str]:
-    # Looked up in a thousand files; settings are read at every step.
-    return available_timezones() - {"localtime"}
-
-
-def _check_number(value: float, about: Mapping[str, Any]) -> None:
-    most = MOST_DAYS if about["days"] else LONGEST
-    # A comparison with nan is never true.
-    if not (0 < value <= most or (about["zero"] and value == 0)):
-        lowest = "0 or more" if about["zero"] else "above 0"
-        unit = "days" if about["days"] else "seconds"
-        longest = "" if about["days"] else f" ({LONGEST / 86400:.0f} days)"
-        raise SettingError(
-            f"{about['env']} is {value}: it should be a number of {unit}, {lowest} and at most "
-            f"{most:.0f}{longest}"
-        )
-
-
-def _split_address(name: str, url: str, example: str) -> SplitResult:
-    """Return the parts of a web address that can be asked; the text may be a secret."""
-    # Late, since `--help` waits for no library.
-    from requests import PreparedRequest
-
-    try:
-        parts = urlsplit(url)
-        usable = (
-            parts.scheme in ("http", "https")
-            and HOST.fullmatch(parts.hostname or "")
-            and parts.port != 0
-        )
-        PreparedRequest().prepare_url(url, None)  # what else the client refuses, such as no IDNA
-    except ValueError:
-        usable = None
-    if not usable:
-        raise SettingError(
-            f"{name} is no web address (scheme, host, and a port from 1 to 65535 if there is one): "
-            f"it should look like {example}"
-        )
-    return parts
-
-
-def _read_path(name: str, text: str) -> Path:
-    path = Path(os.path.expanduser(text))
-    if "://" in text or "\0" in text or path.name in ("", ".."):
-        raise SettingError(f"{name} is {text!r}: it should be the path of a file on this machine")
-    return path
-
-
-def _check_database(name: str, path: Path) -> None:
-    called = re.split(r"[.?]", path.name)[0]
-    if SCHEMA_NAME.fullmatch(called):
-        raise SettingError(
-            f"{name} is {str(path)!r}: DuckDB would take the name {called} for that of a schema in "
-            "it; call the file something else, such as incidents.duckdb"
-        )
-    for place in (path.absolute(), _resolve(path.parent) / path.name):
-        for sign, called in (("%", "percent sign"), ("?", "question mark")):
-            if name == DATABASE and sign in str(place):
-                raise SettingError(
-                    f"{name} leads to {str(place)!r}: dlt and DuckDB cannot work beside a database "
-                    f"whose path has a {called}; give a path without one"
-                )
-
-
-def _check_history(value: str) -> None:
-    with suppress(ValueError):
-        if value in ("on", "off") or 0 < float(value) <= MOST_DAYS:
-            return
-    raise SettingError(
-        f"{HISTORY} is {value!r}: it should be on, off, or a number of days, above 0 and at most "
-        f"{MOST_DAYS:.0f}"
-    )
-
-
-def _check_personal(mode: str, key: str) -> None:
-    if mode not in PERSONAL_MODES:
-        raise SettingError(
-            f"{PERSONAL} is {mode!r}: it should be keep, hash or drop (docs/personal-data.md)"
-        )
-    if mode == "hash" and len(key) < SHORTEST_KEY:
-        is_short = f"has {len(key)} characters" if key else "is not set"
-        raise SettingError(
-            f"{PERSONAL} is hash and {PERSONAL_KEY} {is_short}: give at least {SHORTEST_KEY}, such "
-            "as those of `openssl rand -hex 32`, and keep them where the API key is kept"
-        )
-
-
-def _check_lake(catalog: str, data: str) -> None:
-    if PASSWORD.search(catalog):
-        raise SettingError(
-            f"{LAKE} holds a password: leave it out and set PGPASSWORD, or write it into ~/.pgpass"
-        )
-    if bool(catalog) != bool(data):
-        there, missing = (LAKE, LAKE_DATA) if catalog else (LAKE_DATA, LAKE)
-        raise SettingError(f"{there} is set and {missing} is not: a lake needs both")
-    if catalog and not re.match(r"postgres:\s*\S", catalog):
-        raise SettingError(
-            f"{LAKE} is {catalog!r}: it should look like `postgres:dbname=incidents host=...`"
-        )
-    if "\0" in data or ("://" in data and not re.match(r"s3://[^/]", data)):
-        raise SettingError(f"{LAKE_DATA} is {data!r}: it should be a folder, or s3://bucket/folder")
-
-
-def _resolve(path: Path) -> Path:
-    return Path(os.path.realpath(path))
-
-
-def _refuse_shared_files(files: Iterable[tuple[str, Path]]) -> None:
-    """Raise SettingError where two settings lead to one file, or one into the other's folder."""
-    seen: dict[object, str] = {}
-    for name, path in files:
-        marks: list[object] = [path]
-        with suppress(OSError):  # not there yet, or refused by whoever opens it
-            marks.append(path.lstat()[1:3])  # hard links have one inode and device
-        for mark in (*marks, *path.parents):
-            if (other := seen.get(mark, name)) != name:
-                raise SettingError(
-                    f"{name} and {other} lead to one file ({path}): give each a path of its own"
-                )
-        seen.update(dict.fromkeys(marks, name))

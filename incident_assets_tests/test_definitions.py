@@ -16,8 +16,9 @@ from incident_assets.defs.outcome import LOG_KEY
 from incident_assets.defs.translator import API_KEY, raw_key
 from incident_assets.models.catalog import read_models
 from incident_assets.report.marts import MARTS
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.log import LOG_COLUMNS, LOG_TABLE
+from incident_assets.values import SettingError
 from incident_assets_tests.conftest import NAMES, read_rows, run_command
 
 JOBS = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import Settings, read_settings
+from incident_assets.values import SettingError
 from incident_assets.warehouse import schemas
 
 DATABASE, PUBLISHED, REPORT = (f"INCIDENT_{x}_PATH" for x in ("DUCKDB", "PUBLISHED", "REPORT"))

@@ -20,7 +20,7 @@ from incident_assets.api.adapter import LongBody, OutOfTime
 from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.pages import BadPage, NoPage, Redirected
 from incident_assets.api.retries import ATTEMPTS, LongWait, may_pass
-from incident_assets.settings import SettingError
+from incident_assets.values import SettingError
 
 MISSING_STATUSES = (404, 405, 410, 501)
 LONGEST_TEXT = 300  # characters

@@ -12,7 +12,7 @@ from dlt.common.configuration import configspec
 from dlt.sources.helpers.rest_client.auth import AuthConfigBase
 from requests import PreparedRequest
 
-from incident_assets.settings import SettingError
+from incident_assets.values import SettingError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from incident_assets.api.endpoints import ENDPOINTS, Column, Endpoint
-from incident_assets.settings import DROP_FIELDS, SettingError, Settings
+from incident_assets.settings import DROP_FIELDS, Settings
+from incident_assets.values import SettingError
 
 
 def find_dropped(

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from incident_assets.api.failures import clean_text
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
+from incident_assets.values import SettingError
 
 # Moments of fct_incident and the names that their timestamps usually have, with or without " at".
 MOMENTS = {

@@ -22,7 +22,8 @@ import dagster as dg
 import requests
 
 from incident_assets.api.failures import clean_text
-from incident_assets.settings import SettingError, read_settings
+from incident_assets.settings import read_settings
+from incident_assets.values import SettingError
 
 FIRST_LOOK = timedelta(days=1)  # back, when the sensor runs for the first time
 OVERLAP = timedelta(minutes=4).total_seconds()  # runs may be recorded a little out of order

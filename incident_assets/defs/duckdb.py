@@ -15,7 +15,8 @@ import dagster_duckdb
 import duckdb
 from pydantic import PrivateAttr
 
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import Settings, read_settings
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError
 from incident_assets.warehouse.held import HeldDatabase, hold_database
 from incident_assets.warehouse.interrupts import raise_interrupts

@@ -9,7 +9,7 @@ import dagster as dg
 
 from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.defs.writers import describe_run, find_writers, let_pass
-from incident_assets.settings import SCHEDULES, SettingError
+from incident_assets.values import SCHEDULES, SettingError
 
 CRONS = {
     "sync_live": "*/15 * * * *",

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from incident_assets.defs.duckdb import DuckDBResource
-from incident_assets.settings import SettingError
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import DatabaseError
 
 WRITER = "incident_assets/writer"  # tag of runs: dagster.yaml lets one that is `queued` run

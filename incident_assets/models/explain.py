@@ -27,8 +27,9 @@ from incident_assets.models.catalog import (
 )
 from incident_assets.models.mappings import SETTINGS, define_categories, register_settings
 from incident_assets.models.tracing import LISTED, is_figure, trace_figure
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.terminal import format_table
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.place import find_warehouse
 

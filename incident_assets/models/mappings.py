@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from incident_assets.api.categories import CATEGORIES, STATUS_CATEGORIES, Category
 from incident_assets.api.names import MOMENTS, Known, find_moments, pick_named, split_pairs
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import has_table
 from incident_assets.warehouse.schemas import RAW_SCHEMA, name_table
 

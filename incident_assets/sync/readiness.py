@@ -16,9 +16,10 @@ from incident_assets.api.key import Key, resolve_key
 from incident_assets.api.names import find_moments, say_missing
 from incident_assets.api.pages import BadPage, Page, PageReader
 from incident_assets.api.session import Identity, ask, read_identity
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync import account
 from incident_assets.sync.telemetry import opt_out
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.place import find_warehouse
 

@@ -18,7 +18,7 @@ from incident_assets.api.key import resolve_key
 from incident_assets.api.personal import Mask, build_mask
 from incident_assets.api.retries import ATTEMPTS
 from incident_assets.api.session import read_identity
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.account import (
     find_account,
     prepare_account,
@@ -36,6 +36,7 @@ from incident_assets.sync.renewal import renew_database
 from incident_assets.sync.stages import Sync
 from incident_assets.sync.telemetry import opt_out
 from incident_assets.sync.updates import INCIDENTS
+from incident_assets.values import SettingError
 from incident_assets.warehouse.columns import pin_columns
 from incident_assets.warehouse.commits import transact
 from incident_assets.warehouse.file import (

@@ -25,10 +25,11 @@ from incident_assets.demo.faults import (
     without_meta,
 )
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, Settings, read_settings
+from incident_assets.settings import Settings, read_settings
 from incident_assets.sync.account import AccountMismatch
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import DatabaseBusy, DatabaseError, open_database
 from incident_assets_tests.conftest import (
     KEY,

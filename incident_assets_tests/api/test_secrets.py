@@ -33,9 +33,10 @@ from incident_assets.demo.faults import (
     without_meta,
 )
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, read_settings
+from incident_assets.settings import read_settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
+from incident_assets.values import SettingError
 from incident_assets_tests.conftest import KEY, read_rows, run_command
 
 Execute = Callable[..., dg.ExecuteInProcessResult]

@@ -29,7 +29,8 @@ from dagster._utils.schedules import cron_string_iterator
 from incident_assets.build import build_definitions
 from incident_assets.defs.schedules import CRONS, LAKE_ONLY
 from incident_assets.defs.writers import ASSETS_PAGE, QUEUED, WHOLE, WRITER
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
+from incident_assets.values import SettingError
 from incident_assets.warehouse.file import lock_database
 from incident_assets_tests.conftest import hold_database
 from incident_assets_tests.pages import ROOT

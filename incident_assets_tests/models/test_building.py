@@ -17,7 +17,8 @@ from incident_assets.models.building import build_model, find_missing
 from incident_assets.models.catalog import Model, read_models
 from incident_assets.models.mapped import check_moments, check_priorities
 from incident_assets.models.mappings import define_categories
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
+from incident_assets.values import SettingError
 from incident_assets_tests.modelling import build_all, read_model
 
 # Each stands once in each JSON column of each table.

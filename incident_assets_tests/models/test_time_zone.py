@@ -11,7 +11,8 @@ import pytest
 
 from incident_assets.models.catalog import read_models
 from incident_assets.models.explain import explain
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
+from incident_assets.values import SettingError
 from incident_assets_tests.conftest import read_rows
 from incident_assets_tests.modelling import build_all, make_near, read_model
 

@@ -16,9 +16,10 @@ from incident_assets.checks.freshness import check_freshness
 from incident_assets.checks.volume import check_volume
 from incident_assets.demo.faults import Fault, edit
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
+from incident_assets.values import SettingError
 from incident_assets_tests.conftest import NAMES, read_rows, read_table, run_command
 
 DATABASE = "data/incidents.duckdb"

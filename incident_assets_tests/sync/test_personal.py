@@ -11,11 +11,12 @@ import pytest
 from incident_assets.demo.account import Account
 from incident_assets.demo.faults import Fault, redirect, status
 from incident_assets.demo.server import DemoApi
-from incident_assets.settings import SettingError, Settings
+from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.personal import MaskMismatch, read_masking
 from incident_assets.sync.renewal import renew_database
 from incident_assets.sync.run import open_sync, run_sync
+from incident_assets.values import SettingError
 from incident_assets.warehouse.held import hold_database
 from incident_assets.warehouse.place import find_warehouse
 from incident_assets_tests.conftest import NAMES, publish, read_rows

@@ -1,0 +1,1 @@
+"""The command's subcommands: options and exit codes. What they do is in the rooms below."""
