@@ -34,6 +34,7 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = msgspec.json.Decoder(float_hook=_read_float)
+_PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def parse_json(body: bytes) -> Any:
@@ -50,6 +51,11 @@ def parse_json(body: bytes) -> Any:
         return json.loads(
             body, parse_float=_read_float, parse_int=_read_integer, parse_constant=_refuse_constant
         )
+
+
+def split_list(raw: bytes) -> list[bytes]:
+    """Return the parts of a JSON list, as they are written. Raises ValueError if it is none."""
+    return [bytes(part) for part in _PARTS.decode(raw)]
 
 
 def dump_json(value: Any) -> str:

@@ -12,10 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 from typing import Any, cast
 
-import msgspec
-
 from incident_assets.api.endpoints import ENDPOINTS, LOADER_COLUMNS, Column, Endpoint
-from incident_assets.api.exact_json import dump_ascii, dump_json, parse_json
+from incident_assets.api.exact_json import dump_ascii, dump_json, parse_json, split_list
 from incident_assets.api.left_out import find_dropped
 from incident_assets.api.people import (
     ADDRESS,
@@ -132,7 +130,7 @@ class Mask:
             return raw
         if raw[:1] == b"[":
             # Most lists are made of few parts, over and over again.
-            parts = _split(raw)
+            parts = split_list(raw)
             masked = [self._mask_part(x, column.name, inside, is_told, known) for x in parts]
             if shape and all(map(is_, masked, parts)):
                 self._note_harmless(shape)
@@ -270,13 +268,6 @@ class Mask:
 
 
 _UNKNOWN = object()
-
-
-def _split(raw: bytes) -> list[bytes]:
-    return [bytes(x) for x in _PARTS.decode(raw)]
-
-
-_PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _dump(value: Any) -> bytes | None:

@@ -4,7 +4,7 @@ One op, so that a run has one load package and one lock; any subset can be mater
 What a sync does is in `sync.stages`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -120,13 +120,7 @@ def build_ingestion(endpoints: Sequence[Endpoint]) -> dg.AssetsDefinition:
         if run.is_due:
             with explain_errors(), duckdb.hold() as database:
                 renew_database(settings, database)
-        yield from _materialise(run, events, outcomes, config)
-        errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
-        yield from report_loaded(context, errors)
-        if LOG_KEY in context.selected_asset_keys:
-            failed = [name for name, error in errors.items() if error]
-            asked = {"failed": failed, "synced": names, **_tell(config)}
-            yield dg.MaterializeResult(LOG_KEY, metadata=asked)
+        errors = yield from _report(context, config, run, events, outcomes)
         reasons = describe_failures(errors.items())
         if reasons and not _is_judged_later(context):
             raise dg.Failure(reasons, allow_retries=False)
@@ -153,6 +147,24 @@ def _load(
             loader_file_format="parquet",
         )
     )
+
+
+def _report(
+    context: dg.AssetExecutionContext,
+    config: SyncConfig,
+    run: Sync,
+    events: Iterable[Any],
+    outcomes: Mapping[str, Outcome],
+) -> Generator[dg.MaterializeResult[Any] | dg.AssetCheckResult, None, dict[str, str | None]]:
+    """Yield what became of the tables and the log; return what failed, by resource."""
+    yield from _materialise(run, events, outcomes, config)
+    errors = {name: str(x.failure) if x.failure else None for name, x in outcomes.items()}
+    yield from report_loaded(context, errors)
+    if LOG_KEY in context.selected_asset_keys:
+        failed = [name for name, error in errors.items() if error]
+        asked = {"failed": failed, "synced": [*outcomes], **_tell(config)}
+        yield dg.MaterializeResult(LOG_KEY, metadata=asked)
+    return errors
 
 
 def _materialise(

@@ -1,6 +1,6 @@
 """The report as a whole: marts in; one HTML page, and the plots as Markdown, out.
 
-What the sections say is in `sections`; how the page is written, in `page`.
+What the sections say is in `sections` and `flow`; how the page is written, in `page`.
 """
 
 import base64
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from incident_assets.report import numbers, sections
+from incident_assets.report import flow, numbers, sections
+from incident_assets.report.headlines import count_headlines
 from incident_assets.report.marts import Marts
 from incident_assets.report.page import write_page
 from incident_assets.report.render import draw_png, draw_svg, prepare_matplotlib
@@ -42,15 +43,15 @@ def build_report(
     stays = numbers.time_stays(marts.stays)
     load = numbers.sum_load(marts.load, today, are_masked)
     backlog = numbers.age_follow_ups(marts.ageing)
-    period, tiles = sections.count_headlines(weekly, trends, *backlog, today)
+    period, tiles = count_headlines(weekly, trends, *backlog, today)
     shown = [
         sections.show_weekly(weekly, time_zone),
         sections.show_trends(trends, numbers.list_missing(marts.moments)),
         sections.show_stays(stays),
-        sections.show_changes(numbers.follow_flow(marts.changes, today)),
+        flow.show_changes(numbers.follow_flow(marts.changes, today)),
         sections.show_load(load),
         sections.show_backlog(*backlog),
-        sections.show_flow(numbers.follow_flow(marts.flow, today)),
+        flow.show_flow(numbers.follow_flow(marts.flow, today)),
     ]
     with prepare_matplotlib():
         drawn = [_draw(section) for section in shown]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from incident_assets.report.headlines import Tile
 from incident_assets.report.render import PALETTE
-from incident_assets.report.sections import Section, Tile
+from incident_assets.report.sections import Section
 from incident_assets.report.words import cut
 from incident_assets.settings import REPORT_TITLE
 

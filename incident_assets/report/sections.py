@@ -5,37 +5,30 @@ Numbers are made in `numbers`, drawing in `figures`, HTML in `page`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from incident_assets.api.categories import CATEGORIES
 from incident_assets.api.names import say_missing
 from incident_assets.report import figures
 from incident_assets.report.numbers import (
-    FLOW_WEEKS,
     LOAD_WEEKS,
     MONTHS,
-    NO_SPREAD,
     SHOWN_CATEGORIES,
     THIN,
-    WEEK,
     WINDOW,
     Backlog,
-    Flow,
     Load,
     Spread,
     Stay,
     Trend,
     Weekly,
-    find_week,
 )
-from incident_assets.report.words import NOTHING, say_change, say_day, say_duration, say_share
+from incident_assets.report.words import NOTHING, say_day, say_duration, say_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN, LISTED = 12, 50  # rows at most, in a plot and in its table
-OLD = {"31-90 d", "91+ d"}  # age buckets
 METRICS = {"mtta": "Time to acknowledge (MTTA)", "mttr": "Time to resolve (MTTR)"}
 CALLED_OFF = ", ".join(category.name for category in CATEGORIES if not category.is_counted)
 COUNTED = f"Counted: standard and retrospective incidents, without {CALLED_OFF} and deleted ones."
@@ -53,15 +46,6 @@ class Section:
     plot: "Callable[[int], Figure] | None" = None
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A headline number, with what it is compared with."""
-
-    label: str
-    value: str
-    note: str
 
 
 def show_weekly(weekly: Weekly, time_zone: str) -> Section:
@@ -189,75 +173,6 @@ def show_stays(stays: Sequence[Stay]) -> Section:
     )
 
 
-def show_changes(flow: Flow) -> Section:
-    """Return the section on severities that were raised and lowered."""
-    definition = (
-        "By the week of the change, after the first severity, by the ranks that the severities "
-        "have now; how soon is since the incident was declared. Changes of before history began "
-        "are those that incident updates tell."
-    )
-    key, title = "changes", "How severities change"
-    if not flow.sum("raised") + flow.sum("lowered"):
-        nothing = f"No severity was raised or lowered in the last {FLOW_WEEKS} weeks."
-        return Section(key, title, nothing, definition)
-    raised, lowered = (flow.sum(column, LOAD_WEEKS) for column in ("raised", "lowered"))
-    return Section(
-        key,
-        title,
-        f"Raised {raised:,} and lowered {lowered:,} in the last {LOAD_WEEKS} weeks; "
-        f"{flow.sum('raised'):,} and {flow.sum('lowered'):,} in {FLOW_WEEKS} weeks.",
-        definition,
-        lambda width: figures.plot_flow(flow, "raised", "lowered", width),
-        ["Week of", "Incidents", "Raised", "after (median)", "Lowered", "after (median)"],
-        _list_weeks(
-            flow,
-            ["incidents", "raised", "raised_after_median", "lowered", "lowered_after_median"],
-        ),
-    )
-
-
-def show_flow(flow: Flow) -> Section:
-    """Return the section on follow-ups that come and get done."""
-    definition = (
-        "By the week in which a follow-up of a counted incident was created, completed, opened "
-        "again after that, or given from one user to another. The last two are known since history "
-        "is kept. Deleted ones and those not to be done are left out."
-    )
-    key, title = "flow", "Whether follow-ups get done"
-    opened, done = (flow.sum(column, LOAD_WEEKS) for column in ("opened", "done"))
-    if not any(map(flow.sum, ("opened", "done", "reopened", "handed_over"))):
-        nothing = f"No follow-up was created or completed in the last {FLOW_WEEKS} weeks."
-        return Section(key, title, nothing, definition)
-    grown = f"{abs(opened - done):,} {'more' if opened > done else 'fewer'} are open than before"
-    return Section(
-        key,
-        title,
-        f"In the last {LOAD_WEEKS} weeks {opened:,} follow-ups were opened and {done:,} done, so "
-        f"{grown if opened != done else 'as many are open as before'}; "
-        f"{flow.sum('reopened', LOAD_WEEKS):,} were opened again, and "
-        f"{flow.sum('handed_over', LOAD_WEEKS):,} handed over.",
-        definition,
-        lambda width: figures.plot_flow(flow, "opened", "done", width),
-        ["Week of", "Opened", "Done", "Opened again", "Handed over"],
-        _list_weeks(flow, ["opened", "done", "reopened", "handed_over"]),
-    )
-
-
-def _list_weeks(flow: Flow, columns: Sequence[str]) -> list[list[str]]:
-    """Return the weeks of a flow as rows of texts, the last one first; medians are durations."""
-    rows = zip(flow.weeks, *(flow.columns[column] for column in columns), strict=True)
-    return [
-        [
-            f"{week:%Y-%m-%d}",
-            *(
-                say_duration(cell) if column.endswith("_median") else f"{cell:,}"
-                for column, cell in zip(columns, cells, strict=True)
-            ),
-        ]
-        for week, *cells in rows
-    ][::-1]
-
-
 def show_load(loads: Sequence[Load]) -> Section:
     """Return the section on responders."""
     definition = (
@@ -333,34 +248,3 @@ def show_backlog(buckets: Mapping[str, int], backlogs: Sequence[Backlog]) -> Sec
             for b in backlogs
         ],
     )
-
-
-def count_headlines(
-    weekly: Weekly,
-    trends: Mapping[str, Trend],
-    buckets: Mapping[str, int],
-    backlogs: Sequence[Backlog],
-    today: date,
-) -> tuple[str, list[Tile]]:
-    """Return the period of the headline numbers in words, and the numbers.
-
-    They are of the last WINDOW whole weeks, compared with as many before.
-    """
-    end = find_week(today) - WEEK
-    totals = {w: sum(c[n] for c in weekly.counts) for n, w in enumerate(weekly.weeks)}
-    now, before = (
-        sum(totals.get(last - n * WEEK, 0) for n in range(WINDOW))
-        for last in (end, end - WINDOW * WEEK)
-    )
-    tiles = [Tile("Incidents", f"{now:,}", say_change(now, before, lambda n: f"{n:,.0f}"))]
-    for metric, trend in trends.items():
-        windows = dict(zip(trend.weeks, trend.windows, strict=True))
-        last, earlier = (windows.get(w, NO_SPREAD) for w in (end, end - WINDOW * WEEK))
-        note = say_change(last.median, earlier.median, say_duration)
-        note += f", {last.count} incidents only" if 0 < last.count < THIN else ""
-        tiles.append(Tile(f"Median {metric.upper()}", say_duration(last.median), note))
-    everything = sum(sum(b.open) for b in backlogs)
-    old = sum(n for b in backlogs for n, age in zip(b.open, buckets, strict=True) if age in OLD)
-    tiles.append(Tile("Follow-ups over 30 days", f"{old:,}", f"of {everything:,} open"))
-    days = [say_day(d) for d in (end - (WINDOW - 1) * WEEK, end + WEEK - timedelta(days=1))]
-    return f"{' to '.join(days)}, against the {WINDOW} weeks before", tiles

@@ -1,16 +1,14 @@
 """The lake: tables as Parquet files on shared storage, their catalog in PostgreSQL (DuckLake).
 
-Its lock is an advisory lock of PostgreSQL, in a session of its own, which the server frees when its
-holder dies. What is written into the lake is decided elsewhere; its upkeep is in `upkeep`.
+Its lock is in `lake_lock`. What is written into the lake is decided elsewhere; its upkeep is in
+`upkeep`.
 """
 
 import logging
 import os
 import re
-import socket
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,35 +16,27 @@ from typing import Any
 
 import duckdb
 
-from incident_assets.warehouse.commits import guard_commits
 from incident_assets.warehouse.file import (
-    POLL,
-    DatabaseBusy,
     DatabaseError,
     find_storage_failure,
     quote_text,
     read_first_line,
 )
+from incident_assets.warehouse.lake_lock import (
+    CATALOG,
+    INSTALL,
+    NAME,
+    ask,
+    find_last_use,
+    hold_lock,
+    reach,
+)
 from incident_assets.warehouse.private import close_folder, make_private, make_private_folder
 
 logger = logging.getLogger(__name__)
 
-CATALOG, DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
+DATA = "INCIDENT_LAKE_DATA"
 EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")  # httpfs for s3:// alone
-LOCK = 0x1_4C1D_E475  # of PostgreSQL's advisory locks, which are a database's own
-HOLDER = "incident_assets_lock"  # table of the catalog's database: who has the lock, since when
-HELD = (
-    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-    f"AND classid = {LOCK >> 32} AND objid = {LOCK & 0xFFFFFFFF}"
-)
-CONNECT_TIMEOUT = 10  # seconds
-# So that the lock of a machine that has gone is free after a minute.
-KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-INSTALL = (
-    "install the extra `lake` from its lock file, locks/lake.txt, which has a DuckDB and the "
-    "extensions that fit it"
-)
 
 
 @dataclass(frozen=True)
@@ -64,47 +54,21 @@ class Lake:
     is_exclusive = False
 
     def __str__(self) -> str:
-        return f"the lake ({CATALOG})"
+        return NAME
 
     @contextmanager
     def lock(self, timeout: float, purpose: str) -> Iterator[None]:
         """Hold the lake's lock, as the file's; before each commit of ours it is asked for."""
-        with make_private(), self._reach() as session:
+        with make_private(), reach(self.catalog) as session:
             make_private_folder(self.path.parent)
             close_folder(self.path.parent, self.path.name.partition(".")[0])
-            self._make_holder(session)
-            deadline, waited = time.monotonic() + timeout, False
-            while not _ask(session, f"SELECT pg_try_advisory_lock({LOCK})")[0]:
-                holder = _find_holder(session)
-                if time.monotonic() >= deadline:
-                    raise DatabaseBusy(
-                        f"{self} is in use by {holder}, for more than {timeout:g} s "
-                        "(INCIDENT_LOCK_TIMEOUT): wait for it to end, then try again"
-                    )
-                if not waited:
-                    logger.info("waiting up to %g s for %s, in use by %s", timeout, self, holder)
-                waited = True
-                time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
-            held = f"process {os.getpid()} on {socket.gethostname()} ({purpose}, since "
-            _run(session, f"UPDATE {HOLDER} SET used_at = now(), holder = %s", held)
-            try:
-                with guard_commits(lambda: self._assure(session)):
-                    yield
-            finally:
-                # The session's end frees it, whatever state the session is in.
-                with suppress(Exception):
-                    _run(session, f"UPDATE {HOLDER} SET used_at = now(), holder = NULL")
+            with hold_lock(session, timeout, purpose):
+                yield
 
     def find_last_use(self) -> float | None:
         """Return when the lock was last taken or given back, as for the file; None while held."""
-        with self._reach() as session:
-            if _ask(session, f"SELECT count(*) FROM ({HELD}) AS held")[0]:
-                return None
-            if not _ask(session, f"SELECT to_regclass('{HOLDER}') IS NOT NULL")[0]:
-                return 0.0
-            # By the server's clock alone, which may not be this machine's.
-            ago = _ask(session, f"SELECT extract(epoch FROM now() - max(used_at)) FROM {HOLDER}")[0]
-        return 0.0 if ago is None else time.time() - float(ago)
+        with reach(self.catalog) as session:
+            return find_last_use(session)
 
     @contextmanager
     def open(
@@ -257,65 +221,12 @@ class Lake:
             "database of PostgreSQL that this user may write"
         )
 
-    @contextmanager
-    def _reach(self) -> Iterator[Any]:
-        """Give a session with the catalog's server, each statement a transaction of its own."""
-        try:
-            import psycopg2  # late, since only a lake needs it
-        except ImportError:
-            raise DatabaseError(f"{CATALOG} is set, but psycopg2 is missing: {INSTALL}") from None
-        try:
-            session = psycopg2.connect(
-                self.catalog.removeprefix("postgres:"),
-                connect_timeout=CONNECT_TIMEOUT,
-                application_name="incident_assets",
-                **KEEPALIVE,
-            )
-            session.autocommit = True
-        except psycopg2.Error as error:
-            raise DatabaseError(
-                f"{self} cannot be reached: {read_first_line(error)}. See that the server runs and "
-                f"that {CATALOG} and PGPASSWORD or ~/.pgpass are right, then try again"
-            ) from None
-        try:
-            yield session
-        except psycopg2.Error as error:
-            raise DatabaseError(
-                f"{self} failed: {read_first_line(error)}. See to the server, then run again"
-            ) from None
-        finally:
-            session.close()
-
     def _read_data_path(self) -> str | None:
-        with self._reach() as session:
-            if not _ask(session, "SELECT to_regclass('ducklake_metadata') IS NOT NULL")[0]:
+        with reach(self.catalog) as session:
+            if not ask(session, "SELECT to_regclass('ducklake_metadata') IS NOT NULL")[0]:
                 return None
-            row = _ask(session, "SELECT max(value) FROM ducklake_metadata WHERE key = 'data_path'")
+            row = ask(session, "SELECT max(value) FROM ducklake_metadata WHERE key = 'data_path'")
             return row[0]
-
-    def _make_holder(self, session: Any) -> None:
-        if not _ask(session, f"SELECT to_regclass('{HOLDER}') IS NOT NULL")[0]:
-            with suppress(Exception):  # two at once: the other one has made it
-                _run(
-                    session,
-                    f"CREATE TABLE IF NOT EXISTS {HOLDER} (used_at timestamptz, holder text)",
-                )
-        _run(
-            session,
-            f"INSERT INTO {HOLDER} SELECT NULL, NULL WHERE NOT EXISTS (SELECT 1 FROM {HOLDER})",
-        )
-        for name in ("idle", "interval", "count"):
-            value = KEEPALIVE[f"keepalives_{name}"]
-            _run(session, f"SET tcp_keepalives_{name} = {value}")
-
-    def _assure(self, session: Any) -> None:
-        with suppress(Exception):
-            if _ask(session, f"SELECT count(*) FROM ({HELD} AND pid = pg_backend_pid()) AS h")[0]:
-                return
-        raise DatabaseError(
-            f"the lock of {self} was lost, since the server was restarted or the connection cut: "
-            "nothing more was committed, run again"
-        )
 
 
 def _find_lake_failure(error: BaseException | None) -> str | None:
@@ -332,21 +243,3 @@ def _find_lake_failure(error: BaseException | None) -> str | None:
 
 def _end(place: str) -> str:
     return place.rstrip("/") + "/"
-
-
-def _run(session: Any, sql: str, *values: object) -> None:
-    with session.cursor() as cursor:
-        cursor.execute(sql, values or None)
-
-
-def _ask(session: Any, sql: str) -> tuple[Any, ...]:
-    with session.cursor() as cursor:
-        cursor.execute(sql)
-        return tuple(cursor.fetchone())
-
-
-def _find_holder(session: Any) -> str:
-    # The server's clock says since when, as for its last use.
-    since = "to_char(used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
-    found = _ask(session, f"SELECT max(holder || {since} || ' UTC)') FROM {HOLDER}")
-    return found[0] or "another process"

@@ -234,14 +234,14 @@ CHOSEN = (
     ),
     Chosen(
         "the report's four weeks end with one that is not over",
-        "report/sections.py",
+        "report/headlines.py",
         "end = find_week(today) - WEEK",
         "end = find_week(today)",
         "report/test_build.py::test_headlines_are_of_the_last_four_whole_weeks_against_the_four_before",
     ),
     Chosen(
         "the report's weeks and those before are swapped",
-        "report/sections.py",
+        "report/headlines.py",
         "for last in (end, end - WINDOW * WEEK)",
         "for last in (end - WINDOW * WEEK, end)",
         "report/test_build.py::test_headlines_are_of_the_last_four_whole_weeks_against_the_four_before",

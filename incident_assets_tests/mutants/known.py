@@ -75,6 +75,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "warehouse/destination.py": ("sync/test_sync.py", "sync/test_changes.py"),
     "warehouse/commits.py": ("sync/test_apart.py", "sync/test_changes.py"),
     "warehouse/lake.py": ("lake/test_lake.py", "lake/test_lock.py", "test_settings.py"),
+    "warehouse/lake_lock.py": ("lake/test_lock.py", "lake/test_lake.py"),
     "warehouse/place.py": ("sync/test_sync.py", "test_commands.py"),
     "warehouse/schemas.py": ("sync/test_sync.py",),
     "warehouse/tidying.py": ("warehouse/test_tidying.py",),
