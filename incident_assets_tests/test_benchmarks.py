@@ -29,6 +29,7 @@ def run_benchmarks(*arguments: str) -> list[Run]:
     return runs
 
 
+@pytest.mark.slow
 def test_the_floor_and_the_library_load_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """Both load every row of the API; ours asks once more, whose key it is."""
     runs = run_benchmarks("--ways", "floor", "library", "--situations", "first")

@@ -80,6 +80,7 @@ def test_the_demo_ignores_the_users_settings_and_runs_twice(tmp_path: Path) -> N
             assert run.tags[".dagster/repository"] == "__repository__@incident_assets"
 
 
+@pytest.mark.slow
 def test_check_says_what_is_ready(api: DemoApi) -> None:
     result = run_command("incident_assets", "check")
     assert result.returncode == 0, result.stdout

@@ -153,6 +153,7 @@ def test_half_a_character_anywhere_is_kept_as_escaped_text(half: str) -> None:
         row["_rescued"].encode()
 
 
+@pytest.mark.slow
 @given(items=draw_items(find_endpoint("severities")).filter(bool))
 @settings(
     max_examples=8,

@@ -97,6 +97,7 @@ def change_database(sql: str) -> None:
         connection.execute(sql)
 
 
+@pytest.mark.slow
 def test_a_healthy_account_is_green_in_every_check(run_job: Callable[..., Results]) -> None:
     results = run_job("sync_all")
     assert [name for name, result in results.items() if not result.passed] == []
@@ -129,6 +130,7 @@ def test_checks_of_a_resource_that_was_never_selected_say_so(sync: Callable[...,
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missed", "passed", "severity"),
     [(1.9, True, "warning"), (2.1, False, "warning"), (4.1, False, "error")],
@@ -175,6 +177,7 @@ def test_freshness_does_not_wait_for_a_sync_that_keeps_the_database(
     assert [name for name, result in results.items() if result.passed] == list(results) != []
 
 
+@pytest.mark.slow
 def test_a_key_that_is_there_twice_is_an_error_and_blocks(
     api: DemoApi, check: Check, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +279,7 @@ def test_times_out_of_order_are_counted(
     assert failing(check("follow_ups")) == {}
 
 
+@pytest.mark.slow
 def test_a_drop_warns_with_the_numbers_until_seven_days_have_passed(
     api: DemoApi, check: Check
 ) -> None:
@@ -306,6 +310,7 @@ def test_rows_that_were_only_changed_or_came_are_no_drop(api: DemoApi, check: Ch
     assert failing(check("users")) == {}
 
 
+@pytest.mark.slow
 def test_a_key_that_loses_its_wider_role_shows_as_a_drop(api: DemoApi, check: Check) -> None:
     for row in api.rows("incidents")[:20]:
         api.change("incidents", row["id"], visibility="private")
@@ -410,6 +415,7 @@ def test_one_check_can_be_run_alone_and_sees_a_column_that_changed(
     assert description == "gone: description; retyped: rank is VARCHAR"
 
 
+@pytest.mark.slow
 def test_an_unreadable_resource_skips_only_its_own_checks_and_nothing_personal_is_shown(
     api: DemoApi, run_job: Callable[..., Results]
 ) -> None:
@@ -433,6 +439,7 @@ def test_an_unreadable_resource_skips_only_its_own_checks_and_nothing_personal_i
         assert user["name"] not in text and user.get("email", "nobody@") not in text
 
 
+@pytest.mark.slow
 def test_the_check_loaded_alone_repeats_the_log_and_asks_the_api_for_nothing(
     api: DemoApi, instance: dg.DagsterInstance, run_job: Callable[..., Results]
 ) -> None:

@@ -126,6 +126,7 @@ def test_stale_tables_are_one_message_and_their_recovery_another(
     assert payload == {"id": receiver.keys[1]}
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_told_with_its_reason_also_when_the_receiver_was_down(
     api: DemoApi, receiver: Receiver, tick: Ticks, run_job: Callable[[str], bool]
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_failed_run_is_told_with_its_reason_also_when_the_receiver_was_down(
     assert [len(receiver.messages), len(set(receiver.keys))] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_receiver_that_cannot_be_reached_is_not_named(
     api: DemoApi,
     receiver: Receiver,

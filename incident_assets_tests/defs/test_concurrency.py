@@ -96,6 +96,7 @@ def test_each_of_two_runs_at_once_is_judged_by_its_own(
         assert read_last_errors(connection)["users"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "another process keeps the database",
     "waited for up to INCIDENT_LOCK_TIMEOUT, then tried again twice, then one message names it",
@@ -118,6 +119,7 @@ def test_a_busy_database_alone_is_tried_again(
     assert execute().success
 
 
+@pytest.mark.slow
 def test_what_the_api_refused_is_not_tried_again(api: DemoApi, execute: Execute) -> None:
     api.inject(Fault(status(500), resource="users"))
     result = execute()
@@ -126,6 +128,7 @@ def test_what_the_api_refused_is_not_tried_again(api: DemoApi, execute: Execute)
     assert api.count("users") == 4
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_lock_once_and_opens_the_database_few_times(
     api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_run_takes_the_lock_once_and_opens_the_database_few_times(
     assert 1 <= len(opened) <= 3
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_in_a_transaction_leaves_nothing_to_the_next(
     api: DemoApi, execute: Execute
 ) -> None:
@@ -180,6 +184,7 @@ def test_a_step_that_fails_in_a_transaction_leaves_nothing_to_the_next(
         assert fresh.execute("SELECT current_setting('threads')").fetchone() == (found["threads"],)
 
 
+@pytest.mark.slow
 def test_an_asset_that_needs_the_file_gets_it_while_the_lock_is_kept(
     api: DemoApi, execute: Execute
 ) -> None:
@@ -200,6 +205,7 @@ def test_an_asset_that_needs_the_file_gets_it_while_the_lock_is_kept(
     assert read_rows("SELECT i FROM seen") == [{"i": 1}]
 
 
+@pytest.mark.slow
 def test_a_re_execution_that_asks_for_nothing_fails_again_and_says_what_to_start(
     api: DemoApi, instance: dg.DagsterInstance
 ) -> None:

@@ -134,6 +134,7 @@ def test_what_is_old_goes_with_all_that_is_its_and_the_room_comes_back(
     assert find_files(young)  # what its step has printed
 
 
+@pytest.mark.slow
 def test_the_latest_of_each_asset_partition_and_check_stays_readable(
     history: dg.DagsterInstance,
 ) -> None:

@@ -45,6 +45,7 @@ def change_database(sql: str) -> None:
         connection.execute(sql)
 
 
+@pytest.mark.slow
 def test_every_model_is_materialised_with_rows_of_the_columns_that_it_says(
     api: DemoApi, build: Build, loaded: Settings
 ) -> None:
@@ -103,6 +104,7 @@ def test_models_are_described_before_they_are_built() -> None:
         assert hours == (4 if name.startswith("dim_") or name == "fct_on_call_shift" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a model needs a table that could not be read",
     "it is skipped with what is built on it; the other models are built, and the run fails",
@@ -139,6 +141,7 @@ def test_a_model_of_a_table_that_was_never_selected_is_skipped_and_says_why(
     assert result.success and not materialised(result)
 
 
+@pytest.mark.slow
 def test_a_broken_key_is_an_error_that_keeps_the_old_table_and_blocks(
     build: Build, loaded: Settings
 ) -> None:

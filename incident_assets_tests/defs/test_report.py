@@ -53,6 +53,7 @@ def read_metadata(instance: dg.DagsterInstance) -> dict[str, Any]:
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
+@pytest.mark.slow
 def test_it_writes_one_private_page_and_shows_its_plots(instance: dg.DagsterInstance) -> None:
     store(make_busy_marts())
     assert run(instance).success

@@ -97,6 +97,7 @@ def tick(instance: dg.DagsterInstance, job: str = "sync_live") -> str:
     return data.skip_message or ""
 
 
+@pytest.mark.slow
 def test_frequent_syncs_skip_while_another_run_writes_and_the_nightly_one_does_not(
     instance: dg.DagsterInstance,
 ) -> None:

@@ -46,6 +46,7 @@ def stat_copy() -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
+@pytest.mark.slow
 def test_the_live_job_comes_first_and_a_second_run_does_nothing_again(
     api: DemoApi, execute: Execute, instance: dg.DagsterInstance
 ) -> None:
@@ -76,6 +77,7 @@ def test_the_live_job_comes_first_and_a_second_run_does_nothing_again(
     assert all(names == {"dagster/row_count", "unchanged"} for names in said)
 
 
+@pytest.mark.slow
 def test_a_change_costs_what_reads_it_and_the_copy(api: DemoApi, execute: Execute) -> None:
     assert execute("sync_all").success
     copy = stat_copy()

@@ -330,6 +330,7 @@ def test_a_failed_write_keeps_the_page_of_before(monkeypatch: pytest.MonkeyPatch
     assert list(Path().glob(".*fresh")) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_home_and_definitions_stay_light() -> None:
     code = """
 import sys

@@ -37,6 +37,7 @@ def find_bytes(settings: Settings, *texts: str) -> list[str]:
     return [x.name for x in files if any(text.encode() in x.read_bytes() for text in texts)]
 
 
+@pytest.mark.slow
 def test_a_forgotten_user_is_an_id_and_nothing_else(
     known: tuple[str, str], loaded: Settings
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_forgotten_user_is_an_id_and_nothing_else(
     assert not loaded.report_page.exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_is_there_is_made_again(known: tuple[str, str], loaded: Settings) -> None:
     page = loaded.report_page
     page.write_text(f"<html><title>Incident reliability report</title>{NAME}")
@@ -66,6 +68,7 @@ def test_a_report_that_is_there_is_made_again(known: tuple[str, str], loaded: Se
     assert page.read_text() == f"<html><title>My own page</title>{NAME}"
 
 
+@pytest.mark.slow
 def test_a_forgotten_incident_takes_along_what_belongs_to_it(
     api: DemoApi, known: tuple[str, str], loaded: Settings
 ) -> None:
@@ -83,6 +86,7 @@ def test_a_forgotten_incident_takes_along_what_belongs_to_it(
     assert len(read_table("incidents")) == others
 
 
+@pytest.mark.slow
 def test_history_that_is_forgotten_begins_anew(
     api: DemoApi, known: tuple[str, str], loaded: Settings
 ) -> None:
@@ -105,6 +109,7 @@ def test_what_is_not_there_is_not_forgotten(known: tuple[str, str], loaded: Sett
     assert read_table("incidents")[known[0]] and len(before) == loaded.database.stat().st_size
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_forgotten(known: tuple[str, str], loaded: Settings) -> None:
     result = run_command("incident_assets", "forget", "--user", known[1])
     assert result.returncode == 0 and "was written anew" in result.stderr

@@ -61,6 +61,7 @@ def test_an_identity_that_stumbles_is_asked_again(api: DemoApi, load: Load) -> N
         load("users")
 
 
+@pytest.mark.slow
 def test_an_account_under_a_new_address_is_accepted_by_name(api: DemoApi, load: Load) -> None:
     load("users")
     api.account.identity["dashboard_url"] = "https://app.example.com/renamed"
@@ -76,6 +77,7 @@ def test_an_account_under_a_new_address_is_accepted_by_name(api: DemoApi, load: 
     assert silent.returncode == 1 and "nothing was accepted" in silent.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "the key has lost a role",
     "nothing is marked as deleted; volume and `check` say so, until the role is back or accepted",

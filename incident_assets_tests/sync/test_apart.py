@@ -224,6 +224,7 @@ def test_what_takes_more_memory_than_usual_is_loaded_all_the_same(
     assert len(read_table("incidents")[incident]["severity"]) > 20_000_000
 
 
+@pytest.mark.slow
 def test_a_first_load_that_breaks_leaves_an_empty_table_and_the_others(
     break_load: None, api: DemoApi, settings: Settings
 ) -> None:
@@ -321,6 +322,7 @@ def test_walks_that_show_the_same_rows_each_are_no_circle(
     assert not outcome.failure and outcome.rows == len(api.rows("actions"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "an incident that is gone (404 or 422) while its updates are asked for",
     "it costs its own updates alone, and a line in the log",
@@ -359,6 +361,7 @@ def test_a_second_page_that_is_not_there_is_a_failure(
     assert "422" in str(sync_changes()["incident_updates"].failure)
 
 
+@pytest.mark.slow
 def test_where_every_incident_is_gone_all_updates_are_asked_for(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -371,6 +374,7 @@ def test_where_every_incident_is_gone_all_updates_are_asked_for(
     assert update in read_table("incident_updates")
 
 
+@pytest.mark.slow
 def test_where_the_path_is_gone_the_updates_fail(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -383,6 +387,7 @@ def test_where_the_path_is_gone_the_updates_fail(
     assert read_table("incident_updates") == before
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "an API that ignores incident_id",
     "a row of another incident shows it; all updates are asked for, once",

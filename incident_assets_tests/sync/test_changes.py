@@ -94,6 +94,7 @@ def many_updates(api: DemoApi) -> None:
         api.add("incident_updates", incident_id=settled)
 
 
+@pytest.mark.slow
 def test_nothing_changed_asks_for_little_and_changes_nothing(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -118,6 +119,7 @@ def run_sync_full(sync_changes: SyncChanges) -> None:
     sync_changes()
 
 
+@pytest.mark.slow
 def test_changed_incidents_and_their_updates_arrive(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -132,6 +134,7 @@ def test_changed_incidents_and_their_updates_arrive(
     assert_same_as_upstream(api, *LIVE)
 
 
+@pytest.mark.slow
 def test_an_update_of_an_active_incident_arrives_though_the_incident_did_not_change(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -264,6 +267,7 @@ def test_an_incident_merged_or_of_another_mode_does_not_vanish(
     assert_same_as_upstream(api, "incidents")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "updates of incidents cannot be read while the incidents can",
     "the resource fails; what is still to be fetched is remembered, and fetched by the next sync",
@@ -287,6 +291,7 @@ def test_updates_that_failed_are_fetched_later(
     assert incident not in asked_incidents(api)
 
 
+@pytest.mark.slow
 def test_updates_are_fetched_after_incidents_were_synced_alone(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -298,6 +303,7 @@ def test_updates_are_fetched_after_incidents_were_synced_alone(
     assert update in read_table("incident_updates")
 
 
+@pytest.mark.slow
 def test_incidents_that_failed_cost_no_update(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -312,6 +318,7 @@ def test_incidents_that_failed_cost_no_update(
     assert updates <= read_table("incident_updates").keys()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "the process dies after rows of a sync by changes are merged, before its state is committed",
     "the next sync asks again for all that one had asked for",
@@ -396,6 +403,7 @@ def test_an_incident_without_updated_at_is_an_error_by_changes_and_loads_in_full
         assert outcome.listing == "full" and not outcome.failure
 
 
+@pytest.mark.slow
 def test_rows_that_are_gone_are_marked_and_live_again_when_they_come_back(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -435,6 +443,7 @@ def test_a_listing_that_is_not_whole_marks_nothing(
     assert {row["_deleted_at"] for row in read_table("incidents").values()} == {None}
 
 
+@pytest.mark.slow
 def test_a_full_refresh_drops_what_is_gone_and_heals_a_table(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -455,6 +464,7 @@ def test_a_full_refresh_drops_what_is_gone_and_heals_a_table(
     assert_same_as_upstream(api)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a full refresh fails or dies half-way",
     "the new tables are thrown away; a resource that could be read is replaced, another is not",
@@ -519,6 +529,7 @@ def test_a_walk_of_tasks_that_fails_in_any_mode_leaves_the_watermark(
     assert read_table("actions")[changed]["description"] == "Changed"
 
 
+@pytest.mark.slow
 def test_what_moves_no_time_of_a_task_and_deletions_are_seen_in_full(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:
@@ -643,6 +654,7 @@ def compare(api: DemoApi, path: Any, marked: bool) -> None:
             assert live == items, name
 
 
+@pytest.mark.slow
 @given(steps=STEPS, pages=st.sampled_from([0, 12]))
 @hypothesis_settings(
     max_examples=4,  # the long form below plays 200

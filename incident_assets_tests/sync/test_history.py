@@ -102,6 +102,7 @@ def test_nothing_changed_writes_no_version(api: DemoApi, load: Load) -> None:
     assert [x["id"] for x in read_history()] == [row]
 
 
+@pytest.mark.slow
 def test_a_column_that_comes_or_goes_is_no_change(api: DemoApi, load: Load) -> None:
     load("follow_ups", "severities")
     begun = find_end()
@@ -149,6 +150,7 @@ def test_a_moment_is_utc_unless_it_says_otherwise(api: DemoApi, load: Load) -> N
                 assert connection.execute(sql, [row, "Renamed"]).fetchone() == (old,), moment
 
 
+@pytest.mark.slow
 def test_history_that_is_off_keeps_what_was_and_goes_on_later(api: DemoApi, load: Load) -> None:
     row = api.rows("severities")[0]["id"]
 

@@ -122,6 +122,7 @@ def quieten(api: DemoApi) -> None:
         )
 
 
+@pytest.mark.slow
 def test_updates_of_which_there_is_nothing_to_ask_for_are_not_asked(
     api: DemoApi, execute: Callable[..., dg.ExecuteInProcessResult]
 ) -> None:

@@ -202,6 +202,7 @@ def announce(api: DemoApi, more: int) -> None:
     api.inject(Fault(edit(change), resource="incidents"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "the API announces rows that the key may not see",
     "nothing is marked at first; after an hour of the same shortfall deletions are, and volume "
@@ -246,6 +247,7 @@ def test_only_what_is_synced_can_be_accepted(load: Load) -> None:
         load("severities", accept_loss=["users"])
 
 
+@pytest.mark.slow
 def test_a_held_listing_shows_in_dagster_and_ends_the_run(
     api: DemoApi, loaded: Settings, execute: Callable[..., dg.ExecuteInProcessResult]
 ) -> None:
@@ -268,6 +270,7 @@ def test_a_held_listing_shows_in_dagster_and_ends_the_run(
     assert checks["users loaded"].passed
 
 
+@pytest.mark.slow
 def test_the_command_accepts_a_loss_by_name(api: DemoApi, loaded: Settings) -> None:
     api.empty("workflows")
     held = run_command("incident_assets", "sync", "--select", "workflows")
@@ -279,6 +282,7 @@ def test_the_command_accepts_a_loss_by_name(api: DemoApi, loaded: Settings) -> N
     assert count_live("workflows") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refresh", [True, False])
 def test_a_loss_that_was_taken_can_be_taken_back(
     refresh: bool, api: DemoApi, settings: Settings, execute: Callable[..., Any]

@@ -96,6 +96,7 @@ def test_a_database_that_keeps_people_shows_them(hostile: Hostile, settings: Set
     assert {*hostile.secrets} == {x for here in held.values() for x in here}
 
 
+@pytest.mark.slow
 @MODES
 def test_nobody_is_in_any_byte(
     mode: str, hostile: Hostile, settings: Settings, caplog: pytest.LogCaptureFixture
@@ -251,6 +252,7 @@ def test_a_change_that_is_not_whole_has_to_be_done_again(
     sync(other)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_to_do_is_done_by_the_next(
     hostile: Hostile, settings: Settings
 ) -> None:
@@ -269,6 +271,7 @@ def test_what_a_killed_run_left_to_do_is_done_by_the_next(
     assert_nobody(hostile)
 
 
+@pytest.mark.slow
 def test_columns_can_be_left_out(hostile: Hostile, settings: Settings) -> None:
     sync(settings)
     wanted = replace(settings, drop_fields="incident_updates.message, incidents.summary")

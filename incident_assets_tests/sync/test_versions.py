@@ -93,6 +93,7 @@ def test_a_database_goes_through_the_years(api: DemoApi, settings: Settings) -> 
             assert_same_as_shown(api, but=new if changes else ())
 
 
+@pytest.mark.slow
 def test_a_version_writes_only_what_differs_in_its_columns(api: DemoApi, sync: Sync) -> None:
     sync()
     kept = read_table("follow_ups")
@@ -126,6 +127,7 @@ def test_an_api_of_one_version_costs_a_request_more_per_resource(api: DemoApi, s
     assert judge("actions").passed and judge("catalog_types").passed
 
 
+@pytest.mark.slow
 def test_one_bad_night_of_404s_is_a_warning_and_changes_nothing(api: DemoApi, sync: Sync) -> None:
     sync()
     before = {name: read_table(name) for name in TWO_WAYS}
@@ -259,6 +261,7 @@ AUGUST = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [True, False])
 def test_a_database_of_the_program_of_before_is_synced(
     changes: bool, api: DemoApi, settings: Settings

@@ -50,6 +50,7 @@ def has_tables(settings: Settings) -> bool:
     return settings.database.exists() and bool(read_all(settings))
 
 
+@pytest.mark.slow
 def test_an_account_that_was_moved_goes_on_as_if_it_had_not(
     api: DemoApi, loaded: Settings, target: Settings
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_reader_of_the_copy_blocks_nobody(api: DemoApi, tmp_path: Path) -> Non
 HEADERS = 3 * 4096  # bytes that DuckDB 2 reads from a handle of their own, before the blocks
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a reader opens the copy in the moment in which it is replaced",
     "DuckDB may refuse it, since it reads header and blocks from two handles; the next try opens",
@@ -112,6 +113,7 @@ def test_the_header_of_one_copy_never_opens_the_blocks_of_another(
     assert opened  # the first, whose header is its own
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a reader opens the copy while it is published",
     "the new copy takes the old one's place at once",

@@ -72,6 +72,7 @@ def expect_failure(reason: str) -> None:
     assert caught.value.__suppress_context__ and caught.value.__cause__ is None
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "the disk is full",
     "the sync fails with one message that names INCIDENT_DUCKDB_PATH",
@@ -139,6 +140,7 @@ def test_a_read_only_file_system_is_named_before_any_row(
     assert read_raw() == before
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_leaves_the_old_data_whole(api: DemoApi, sync: Sync) -> None:
     sync()
     before = read_raw()
