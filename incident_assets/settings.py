@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -277,18 +278,23 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     makes no sense.
     """
     environment = os.environ if environment is None else environment
+    names = [setting.metadata["env"] for setting in fields(Settings)]
+    texts = tuple(environment.get(name, "").strip() for name in names)
+    return _parse(texts, os.getcwd(), os.environ.get("HOME"))
+
+
+@lru_cache(maxsize=4)  # settings are read at every step, and each time files would be looked for
+def _parse(texts: tuple[str, ...], *_: str | None) -> Settings:
     given: dict[str, Any] = {}
-    for setting in fields(Settings):
-        name = setting.metadata["env"]
-        if not (raw := environment.get(name, "").strip()):
-            continue
-        if isinstance(setting.default, float):
+    for setting, text in zip(fields(Settings), texts, strict=True):
+        if text and isinstance(setting.default, float):
             try:
-                given[setting.name] = float(raw)
+                given[setting.name] = float(text)
             except ValueError:
-                raise SettingError(f"{name} is {raw!r}: it should be a number") from None
-        else:
-            given[setting.name] = raw
+                name = setting.metadata["env"]
+                raise SettingError(f"{name} is {text!r}: it should be a number") from None
+        elif text:
+            given[setting.name] = text
     return Settings(**given)
 
 

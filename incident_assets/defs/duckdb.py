@@ -56,11 +56,9 @@ class DuckDBResource(dagster_duckdb.DuckDBResource):
 
     def apply_to(self, settings: Settings) -> Settings:
         """Return the settings with this resource's own values in place."""
-        own: dict[str, Any] = {
-            "duckdb_path": self.database or None,
-            "lock_timeout": self.lock_timeout,
-        }
-        return replace(settings, **{name: v for name, v in own.items() if v is not None})
+        given = {"duckdb_path": self.database or None, "lock_timeout": self.lock_timeout}
+        own: dict[str, Any] = {name: x for name, x in given.items() if x is not None}
+        return replace(settings, **own) if own else settings
 
     def find(self) -> Warehouse:
         """Return the warehouse that settings and this resource's own values mean."""

@@ -17,6 +17,7 @@ from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import has_table, quote_name, quote_text
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
+FEW = 10_000  # rows of a listing, up to which it pays to look for them before hashing a table's
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_valid_from", "_dlt_load_id")
 
@@ -68,11 +69,12 @@ def write_changed(
     if stored:
         ours = read_columns(connection, spool.sql)
         names = sorted({*ours, *theirs}.difference(_STAMPS, scope.unsaid))
+        asked = f"WHERE id IN (SELECT id FROM {spool.sql})" if spool.rows < FEW else ""
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
                 SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {spool.sql}) JOIN (
                     SELECT id, min({_hash(names, theirs)}) AS hash FROM {table}
-                    GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
+                    {asked} GROUP BY id HAVING count(*) = 1 AND count(_deleted_at) = 0
                 ) USING (id, hash)
             ) AS same ON rows.id = same.id"""
         common = _find_common(connection, spool.endpoint, {spool.sql: ours, table: theirs}, scope)
