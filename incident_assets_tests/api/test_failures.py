@@ -169,6 +169,7 @@ def test_retry_after_is_waited_for(as_date: bool, api: DemoApi, sync: Sync) -> N
     assert second - first >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a listing whose last page fails",
     "none of its pages are loaded; no listing is walked twice",
@@ -190,6 +191,7 @@ def test_a_bad_last_page_loads_nothing_of_its_resource(api: DemoApi, sync: Sync)
     assert len(read_table("severities")) == len(api.rows("severities"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "one address that always answers 500",
     "exactly four requests in the whole run",

@@ -234,6 +234,7 @@ def test_plain_http_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -
         run_sync(read_settings(), ["users"])
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "names and messages with terminal codes and line breaks",
     "printed and logged as one line without them",

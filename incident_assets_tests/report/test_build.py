@@ -73,6 +73,7 @@ def test_a_page_runs_and_fetches_nothing(busy: Report) -> None:
     check_that_it_runs_and_fetches_nothing(Page(busy.html))
 
 
+@pytest.mark.slow
 def test_bad_names_are_texts() -> None:
     # Bad names for everything that has one.
     hostile = build_report(make_busy_marts(HOSTILE, users=300), AS_OF)

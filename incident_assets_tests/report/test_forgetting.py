@@ -102,6 +102,7 @@ def test_history_that_is_forgotten_begins_anew(
     assert read_rows(as_of)[0]["name"] == f"{TITLE} 1"
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_forgotten(known: tuple[str, str], loaded: Settings) -> None:
     before = loaded.database.read_bytes()
     with pytest.raises(DatabaseError, match="knows no row 'nobody' in users"):

@@ -190,6 +190,7 @@ def break_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "write_changed", write_changed)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a value that breaks comparing or loading: a text of 20 MB in one field",
     "its resource fails, naming kind and place; the others are loaded without it",
@@ -349,6 +350,7 @@ def test_a_gone_incident_costs_its_own_updates_alone(
     assert {row["_deleted_at"] for row in read_table("incident_updates").values()} == {None}
 
 
+@pytest.mark.slow
 def test_a_second_page_that_is_not_there_is_a_failure(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:

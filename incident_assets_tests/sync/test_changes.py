@@ -160,6 +160,7 @@ def test_all_pages_are_walked_where_that_is_fewer_requests(
     assert f"{pages} for all: asking for all" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_first_sync_is_remembered_whichever_listing_ends_first(
     many_updates: None, api: DemoApi, settings: Settings
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_first_sync_is_remembered_whichever_listing_ends_first(
     assert_same_as_upstream(api, *LIVE)
 
 
+@pytest.mark.slow
 def test_rows_that_were_replaced_do_not_fill_the_file(
     api: DemoApi, sync_changes: SyncChanges
 ) -> None:

@@ -56,6 +56,7 @@ def find_end(name: str = "severities") -> datetime:
     return at.astimezone(UTC)
 
 
+@pytest.mark.slow
 def test_what_a_row_was_is_kept_with_its_time_and_why_it_ended(api: DemoApi, load: Load) -> None:
     load()
     begun, row = find_end(), api.rows("severities")[0]

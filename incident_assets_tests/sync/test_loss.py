@@ -61,6 +61,7 @@ def leave(api: DemoApi, name: str, rows: int) -> None:
         api.remove(name, row["id"])
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a listing that lost most of its rows, or all of them",
     "what came is loaded and nothing is marked; volume is an error, the run fails, until somebody "

@@ -56,6 +56,7 @@ def judge(name: str) -> Finding:
         return check_contract(connection, find_endpoint(name))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "a path that ends: 404, 410, a redirect, or 200 with an empty list",
     "the API's newest path is asked first, and the one before it where that is not there",

@@ -177,6 +177,7 @@ def test_what_is_no_whole_export_is_not_imported(
     assert not target.database.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "an export or import is killed",
     "half an export is in a hidden folder of its own, half an import is undone",
