@@ -62,7 +62,7 @@ class Ui:
 
     def scroll_to(self, xpath: str) -> None:
         """Bring an element to the top of what scrolls."""
-        self.browser.execute_script("arguments[0].scrollIntoView()", self.find(xpath))
+        self._do(xpath, lambda x: self.browser.execute_script("arguments[0].scrollIntoView()", x))
 
     def find(self, xpath: str) -> WebElement:
         """Wait for the first element there that is shown."""
@@ -76,16 +76,12 @@ class Ui:
 
     def press_at(self, xpath: str) -> None:
         """Click the first element there that is shown, once nothing lies over it."""
-
-        def click() -> bool:
-            self.find(xpath).click()
-            return True
-
-        self._wait(click, xpath)
+        self._do(xpath, WebElement.click)
 
     def replace_word(self, xpath: str, text: str) -> None:
         """Type a text in the place of a word of an editor."""
-        ActionChains(self.browser).double_click(self.find(xpath)).send_keys(text).perform()
+        self._do(xpath, lambda word: ActionChains(self.browser).double_click(word).perform())
+        ActionChains(self.browser).send_keys(text).perform()
 
     def evaluate(self, expression: str) -> Any:
         """Return what a script's expression gives on the page."""
@@ -113,6 +109,15 @@ class Ui:
         path = PICTURES / f"{name}.png"
         shown.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         assert path.stat().st_size < LARGEST, f"{path} has {path.stat().st_size:,} bytes"
+
+    def _do(self, xpath: str, act: Callable[[WebElement], object]) -> None:
+        """Do something with an element, again where it was redrawn between finding and doing."""
+
+        def find_and_act() -> bool:
+            act(self.find(xpath))
+            return True
+
+        self._wait(find_and_act, xpath)
 
     def _list(self, xpath: str) -> list[WebElement]:
         return self.browser.find_elements(By.XPATH, xpath)
