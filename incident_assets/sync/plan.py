@@ -249,6 +249,7 @@ class Plan:
             self.find_scope(listing),
             kept_in=name_table(listing.name),
             is_empty=None if self.refreshes or stored is None else stored == 0,
+            is_part=not listing.full,
         )
         return Landing(listing.endpoint, file, is_new)
 

@@ -17,7 +17,6 @@ from incident_assets.warehouse.comments import describe_endpoint, write_comments
 from incident_assets.warehouse.file import has_table, quote_name, quote_text
 from incident_assets.warehouse.spool import Spool, SpooledFile
 
-FEW = 10_000  # rows of a listing, up to which it pays to look for them before hashing a table's
 # Written by the loader, so not part of what a row says.
 _STAMPS = ("_deleted_at", "_valid_from", "_dlt_load_id")
 
@@ -42,6 +41,7 @@ def write_changed(
     scope: Scope,
     kept_in: str = "",
     is_empty: bool | None = None,
+    is_part: bool = False,
 ) -> tuple[SpooledFile, bool]:
     """Return a file with the rows of a listing that its table does not hold, and whether it is new.
 
@@ -49,7 +49,7 @@ def write_changed(
     its columns that are in `scope`; one that is marked as deleted is different. Where a row says
     what it said, in the columns known on both sides, it keeps its `_valid_from`. Values of columns
     that the listing lacks come from the table `kept_in`. `is_empty` says whether the table has no
-    rows, where that is known.
+    rows, where that is known, and `is_part` that most of them are not listed.
     """
     keep = scope.lacks
     known = read_columns(connection, kept_in) if keep else {}
@@ -69,7 +69,7 @@ def write_changed(
     if stored:
         ours = read_columns(connection, spool.sql)
         names = sorted({*ours, *theirs}.difference(_STAMPS, scope.unsaid))
-        asked = f"WHERE id IN (SELECT id FROM {spool.sql})" if spool.rows < FEW else ""
+        asked = f"WHERE id IN (SELECT id FROM {spool.sql})" if is_part else ""
         # A row that is there twice, or marked as deleted, is not what was listed either.
         rows = f"""SELECT rows.* FROM ({rows}) AS rows ANTI JOIN (
                 SELECT id FROM (SELECT id, {_hash(names, ours)} AS hash FROM {spool.sql}) JOIN (
