@@ -258,8 +258,7 @@ class Settings:
     def find_webhook(self) -> str:
         """Return where alerts go, or ''. Raises SettingError if that is no address."""
         if self.alert_webhook:
-            example = "https://hooks.example.com/services/..."
-            values.split_address(WEBHOOK, self.alert_webhook, example)
+            values.split_address(WEBHOOK, self.alert_webhook, "https://hooks.example.com/...")
         return self.alert_webhook
 
     def list_owners(self) -> list[str]:
@@ -287,14 +286,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def _parse(texts: tuple[str, ...], *_: str | None) -> Settings:
     given: dict[str, Any] = {}
     for setting, text in zip(fields(Settings), texts, strict=True):
-        if text and isinstance(setting.default, float):
-            try:
-                given[setting.name] = float(text)
-            except ValueError:
-                name = setting.metadata["env"]
-                raise SettingError(f"{name} is {text!r}: it should be a number") from None
-        elif text:
-            given[setting.name] = text
+        try:
+            if text:
+                given[setting.name] = float(text) if isinstance(setting.default, float) else text
+        except ValueError:
+            name = setting.metadata["env"]
+            raise SettingError(f"{name} is {text!r}: it should be a number") from None
     return Settings(**given)
 
 
