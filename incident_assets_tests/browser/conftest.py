@@ -5,13 +5,14 @@ Where no browser is, they are skipped and say so; in CI they fail.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,12 @@ def _serve(folder: Path, api: DemoApi) -> Iterator[str]:
     log = folder / "ui.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=environment, stdout=output, stderr=output
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # so that nothing of it is left where it ends without its own
         )
     try:
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + START
@@ -120,6 +126,8 @@ def _serve(folder: Path, api: DemoApi) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answers(url: str) -> bool:
