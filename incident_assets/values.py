@@ -63,7 +63,7 @@ def check_time_zone(name: str) -> None:
 
 @cache
 def _list_time_zones() -> set[str]:
-    # Looked up in a thousand files; settings are read at every step.
+    # Looked up in a thousand files.
     return available_timezones() - {"localtime"}
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,14 @@ def start(command: str) -> Iterator["subprocess.Popen[str]"]:
     try:
         yield process
     finally:
+        end_group(process)
+
+
+def end_group(process: "subprocess.Popen[Any]") -> None:
+    """Kill a process that began a session of its own, and all that is left of what it started."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def ask(url: str, query: str, **variables: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from incident_assets.values import LAKE, LAKE_DATA
 from incident_assets.warehouse.file import (
     DatabaseError,
     find_storage_failure,
@@ -23,7 +24,6 @@ from incident_assets.warehouse.file import (
     read_first_line,
 )
 from incident_assets.warehouse.lake_lock import (
-    CATALOG,
     INSTALL,
     NAME,
     ask,
@@ -35,7 +35,6 @@ from incident_assets.warehouse.private import close_folder, make_private, make_p
 
 logger = logging.getLogger(__name__)
 
-DATA = "INCIDENT_LAKE_DATA"
 EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")  # httpfs for s3:// alone
 
 
@@ -107,10 +106,10 @@ class Lake:
         """
         stored = self._read_data_path()
         if stored is None and read_only:
-            raise DatabaseError(f"there is no lake yet at {CATALOG}: sync first, which makes it")
+            raise DatabaseError(f"there is no lake yet at {LAKE}: sync first, which makes it")
         if stored is not None and _end(stored) != self.place:
             raise DatabaseError(
-                f"the lake at {CATALOG} keeps its data in {stored}, but {DATA} leads to "
+                f"the lake at {LAKE} keeps its data in {stored}, but {LAKE_DATA} leads to "
                 f"{self.place}: set it to where the data is, or give this lake a PostgreSQL "
                 "database of its own"
             )
@@ -146,8 +145,8 @@ class Lake:
             if reason is None:
                 raise
             raise DatabaseError(
-                f"{self} or its data ({DATA}) failed: {reason}. See to the server or make room, "
-                "then run again; what the lake held before is kept"
+                f"{self} or its data ({LAKE_DATA}) failed: {reason}. See to the server or make "
+                "room, then run again; what the lake held before is kept"
             ) from None
 
     @property
@@ -163,7 +162,7 @@ class Lake:
                 make_private_folder(Path(self.place))
             except OSError as error:
                 raise DatabaseError(
-                    f"{self.place} ({DATA}) cannot be made: {read_first_line(error)}. Give a "
+                    f"{self.place} ({LAKE_DATA}) cannot be made: {read_first_line(error)}. Give a "
                     "folder that can be written"
                 ) from None
         with duckdb.connect(":memory:", config=dict(config)) as connection:
@@ -213,11 +212,11 @@ class Lake:
         text = str(error)
         if "xtension" in text:
             return DatabaseError(
-                f"DuckDB {duckdb.__version__} has no extensions for a lake ({CATALOG}): {INSTALL}. "
+                f"DuckDB {duckdb.__version__} has no extensions for a lake ({LAKE}): {INSTALL}. "
                 f"{read_first_line(error)}"
             )
         return DatabaseError(
-            f"{self} cannot be used: {read_first_line(error)}. See that {CATALOG} leads to a "
+            f"{self} cannot be used: {read_first_line(error)}. See that {LAKE} leads to a "
             "database of PostgreSQL that this user may write"
         )
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from incident_assets.values import LAKE
 from incident_assets.warehouse.commits import guard_commits
 from incident_assets.warehouse.file import POLL, DatabaseBusy, DatabaseError, read_first_line
 
 logger = logging.getLogger(__name__)
 
-CATALOG = "INCIDENT_LAKE_CATALOG"
-NAME = f"the lake ({CATALOG})"
+NAME = f"the lake ({LAKE})"
 LOCK = 0x1_4C1D_E475  # of PostgreSQL's advisory locks, which are a database's own
 HOLDER = "incident_assets_lock"  # table of the catalog's database: who has the lock, since when
 HELD = (
@@ -43,7 +43,7 @@ def reach(catalog: str) -> Iterator[Any]:
     try:
         import psycopg2  # late, since only a lake needs it
     except ImportError:
-        raise DatabaseError(f"{CATALOG} is set, but psycopg2 is missing: {INSTALL}") from None
+        raise DatabaseError(f"{LAKE} is set, but psycopg2 is missing: {INSTALL}") from None
     try:
         session = psycopg2.connect(
             catalog.removeprefix("postgres:"),
@@ -55,7 +55,7 @@ def reach(catalog: str) -> Iterator[Any]:
     except psycopg2.Error as error:
         raise DatabaseError(
             f"{NAME} cannot be reached: {read_first_line(error)}. See that the server runs and "
-            f"that {CATALOG} and PGPASSWORD or ~/.pgpass are right, then try again"
+            f"that {LAKE} and PGPASSWORD or ~/.pgpass are right, then try again"
         ) from None
     try:
         yield session

@@ -66,9 +66,10 @@ def publish_database(
     """Copy the database to `settings.published_copy`, where that holds anything else.
 
     New rows of the log alone are copied once an hour. Whoever opens the copy sees all of the old or
-    all of the new one; it is for reading only. With `keep_previous`, the copy of before stays as
-    `settings.previous_copy`. Raises DatabaseBusy, and DatabaseError where the copy cannot be
-    written or something else is in its place: then what was there stays.
+    all of the new one, or is refused in the instant between; it is for reading only. With
+    `keep_previous`, the copy of before stays as `settings.previous_copy`. Raises DatabaseBusy, and
+    DatabaseError where the copy cannot be written or something else is in its place: then what was
+    there stays.
     """
     path, previous = settings.database, settings.previous_copy
     target = Path(os.path.realpath(settings.published_copy))

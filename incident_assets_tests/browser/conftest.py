@@ -5,7 +5,6 @@ Where no browser is, they are skipped and say so; in CI they fail.
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from incident_assets.models.catalog import read_models
 from incident_assets_tests.browser.ui import Ui
 from incident_assets_tests.conftest import KEY, NAMES
 from incident_assets_tests.pages import ROOT
+from incident_assets_tests.processes import end_group
 
 FLAGS = (
     "headless no-sandbox disable-gpu disable-quic no-first-run hide-scrollbars disable-sync "
@@ -121,13 +121,9 @@ def _serve(folder: Path, api: DemoApi) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)
 
 
 def _answers(url: str) -> bool:

@@ -5,13 +5,13 @@ Which mutations there are is in `chosen` and `drawn`.
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from incident_assets_tests.processes import end_group
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "incident_assets"
@@ -89,7 +89,7 @@ def run_tests(tests: Sequence[str], copy: Path) -> str | None:
     except subprocess.TimeoutExpired:
         return "a run without end"
     finally:
-        _end(process)
+        end_group(process)
         _RUNNING.discard(process)
     return read_killer(process.returncode, output)
 
@@ -97,13 +97,7 @@ def run_tests(tests: Sequence[str], copy: Path) -> str | None:
 def end_all() -> None:
     """End what is going on, for whoever was interrupted."""
     for process in [*_RUNNING]:
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        end_group(process)
 
 
 def read_killer(status: int, output: str) -> str | None:

@@ -54,7 +54,7 @@ def test_a_second_sync_leaves_one_row_per_id(api: DemoApi, sync: Sync) -> None:
 
 
 @pytest.fixture
-def idle(api: DemoApi, settings: Settings) -> Callable[[], int]:
+def idle(settings: Settings) -> Callable[[], int]:
     """Sync by changes and return the number of load packages; all had been loaded before."""
 
     def run() -> int:
