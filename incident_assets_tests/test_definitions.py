@@ -196,6 +196,16 @@ dg.Definitions.validate_loadable(defs)
     )
 
 
+def test_no_collection_looks_through_the_definitions() -> None:
+    run_code(
+        """
+import gc
+import incident_assets.definitions
+assert gc.get_freeze_count() > 100 * len(gc.get_objects())
+"""
+    )
+
+
 def test_each_resource_names_the_line_of_its_row() -> None:
     lines = Path(endpoints.__file__).read_text().splitlines()
     graph = build_definitions().resolve_asset_graph()
