@@ -5,8 +5,8 @@ Measured instead of `sync_all`, so that models and reports to come do not move t
 
 import dagster as dg
 
+from incident_assets import definitions
 from incident_assets.api.endpoints import ENDPOINTS
-from incident_assets.build import build_definitions
 from incident_assets.defs.checks import list_scheduled_checks
 
 raw = dg.AssetSelection.groups("live", "reference")
@@ -14,7 +14,7 @@ operations = dg.AssetSelection.assets("incident_sync/log", "incident_sync/publis
 freshness = dg.AssetSelection.checks(*list_scheduled_checks(ENDPOINTS))
 
 defs = dg.Definitions.merge(
-    build_definitions(),
+    definitions.defs,
     dg.Definitions(
         jobs=[
             dg.define_asset_job("thirteen", raw.without_checks()),
