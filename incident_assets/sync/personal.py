@@ -224,9 +224,10 @@ def _prepare_table(connection: duckdb.DuckDBPyConnection) -> None:
 def forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop what was made of the rows, and texts of the API in the log; runs make it again.
 
-    Part of the caller's transaction.
+    Rows that a killed load has left beside the tables are dropped too. Part of the caller's transaction.
     """
-    connection.execute(f"DROP SCHEMA IF EXISTS {MODEL_SCHEMA} CASCADE")
+    for schema in (MODEL_SCHEMA, f"{RAW_SCHEMA}_staging"):
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
     connection.execute(f"DROP TABLE IF EXISTS {FINDING_TABLE}")
     for column in ("error", "notice"):
         # A log of an older program has fewer columns.

@@ -249,9 +249,9 @@ class Sync:
         if load_id and table in self.looks and (self.plan.refreshes or sure[table] is None):
             self.history.close_versions(listing.name, at)
             changed = stamp_load(self.connection, table, load_id, at)
-        if listing.is_whole:
-            if listing.full and changed and self.history.drop_scrubbed(listing.endpoint, at):
+            if changed and self.history.drop_scrubbed(listing.endpoint, at):
                 note_due(self.connection)
+        if listing.is_whole:
             if verdict.takes_away and verdict.missing and not self.plan.refreshes:
                 self.history.end_deleted(listing.name, listing.spool.sql, at)
                 deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)

@@ -13,6 +13,7 @@ import duckdb
 
 from incident_assets.api.categories import IDLE_CATEGORIES
 from incident_assets.api.endpoints import find_endpoint
+from incident_assets.api.rows import NOT_LOADED
 from incident_assets.sync.listing import Listing, is_its_own
 
 logger = logging.getLogger(__name__)
@@ -87,12 +88,14 @@ class Updates:
             ), stored AS (
                 SELECT id, updated_at, {category} AS category, _dlt_load_id IN (
                     SELECT load_id FROM {self._schema}._dlt_loads WHERE status = 0
-                ) AS committed
+                ) AS committed, _dlt_load_id = '{NOT_LOADED}' AS is_cut_off
                 FROM {self._schema}.{INCIDENTS} WHERE _deleted_at IS NULL
             ), changed AS (
                 -- A row of a load that was cut off counts as not seen: its updates may be missing.
                 SELECT id FROM listed ANTI JOIN (FROM stored WHERE committed) AS known
                 ON listed.id = known.id AND listed.updated_at IS NOT DISTINCT FROM known.updated_at
+                -- Also one that is not listed, which this sync is about to stamp.
+                UNION SELECT id FROM stored WHERE is_cut_off
                 UNION SELECT unnest(?::VARCHAR[])
             ), now AS (
                 FROM listed SELECT id, updated_at, category

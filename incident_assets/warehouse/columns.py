@@ -1,4 +1,4 @@
-"""Columns of raw tables in DuckDB: their types, and how one that was unknown gets its own.
+"""Columns of raw tables in DuckDB: their types, and how one that was unknown or lacks gets its own.
 
 Which columns there are is the table of resources'; how rows get into them is `merging`'s.
 """
@@ -8,9 +8,10 @@ from datetime import datetime
 
 import duckdb
 
-from incident_assets.api.endpoints import Column, ColumnType, Endpoint
+from incident_assets.api.endpoints import LOADER_COLUMNS, Column, ColumnType, Endpoint
 from incident_assets.warehouse.commits import transact
-from incident_assets.warehouse.file import has_table
+from incident_assets.warehouse.file import has_table, quote_name
+from incident_assets.warehouse.versions import COMMENTS, doubt_versions
 
 DUCKDB_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR",
@@ -31,15 +32,19 @@ def pin_columns(
     endpoints: Iterable[Endpoint],
     stored: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Give columns their pinned types that are JSON still, as unknown fields come.
+    """Give tables the pinned columns that they lack, and those their types that are JSON still.
 
-    `stored` are the types of each table's columns, by resource.
+    JSON is what unknown fields come as, and columns lack in a table of a program before, where dlt
+    would make them with the next row alone. `stored` are the types of each table's columns, by
+    resource.
 
     A value that does not fit goes to `_rescued` under the column's name. Interrupted anywhere, it
     goes on the next time.
     """
     for endpoint in endpoints:
         table, there = f"{schema}.{endpoint.name}", stored.get(endpoint.name, {})
+        if there:
+            _add_columns(connection, table, endpoint, there)
         for column in endpoint.columns:
             if there.get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
                 if has_table(connection, f"{schema}._dlt_version"):
@@ -48,6 +53,18 @@ def pin_columns(
                     connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
                 with transact(connection):
                     _pin(connection, table, column)
+
+
+def _add_columns(
+    connection: duckdb.DuckDBPyConnection, table: str, endpoint: Endpoint, there: Mapping[str, str]
+) -> None:
+    columns = (*endpoint.columns, *LOADER_COLUMNS)
+    if lacking := [x for x in columns if x.name not in there and x.nullable]:
+        with transact(connection):
+            for column in lacking:
+                kind = f"{quote_name(column.name)} {DUCKDB_TYPES[column.type]}"
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {kind}")
+        doubt_versions(connection, [COMMENTS])  # they have none yet
 
 
 def _pin(connection: duckdb.DuckDBPyConnection, table: str, column: Column) -> None:

@@ -57,6 +57,22 @@ def test_a_forgotten_user_is_an_id_and_nothing_else(
     assert not loaded.report_page.exists()
 
 
+def test_what_a_killed_load_left_beside_the_tables_is_forgotten_too(
+    api: DemoApi, loaded: Settings
+) -> None:
+    user, other = (x["id"] for x in api.rows("users")[:2])
+    api.change("users", user, name=NAME)
+    run_sync(loaded, ["users"])
+    with duckdb.connect(str(loaded.database)) as connection:  # before dlt has emptied it
+        connection.execute("INSERT INTO incident_api_staging.users FROM incident_api.users")
+    forget(loaded, [], [user], False)
+    assert find_bytes(loaded, NAME) == []
+    api.remove("users", user)
+    api.change("users", other, name="Renamed")
+    assert not any(x.failure for x in run_sync(loaded, NAMES))
+    assert read_table("users")[other]["name"] == "Renamed"
+
+
 @pytest.mark.slow
 def test_a_report_that_is_there_is_made_again(known: tuple[str, str], loaded: Settings) -> None:
     page = loaded.report_page

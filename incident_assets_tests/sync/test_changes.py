@@ -44,6 +44,10 @@ def sync_changes(loaded: Settings) -> SyncChanges:
     return run
 
 
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def find_active(api: DemoApi) -> list[str]:
     """Return the ids of incidents that may be posted on without being changed themselves."""
     return [
@@ -326,21 +330,37 @@ def test_incidents_that_failed_cost_no_update(
     "the next sync asks again for all that one had asked for",
     "every incident and every update",
 )
+@pytest.mark.parametrize("fails", [False, True])
 def test_a_load_that_was_cut_off_counts_as_not_seen(
-    many_updates: None, api: DemoApi, sync_changes: SyncChanges
+    fails: bool,
+    many_updates: None,
+    api: DemoApi,
+    sync_changes: SyncChanges,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_sync_full(sync_changes)
     update = post_update(api, find_settled(api, 3))
     with duckdb.connect("data/incidents.duckdb") as connection:
         kept = "CREATE TABLE kept AS FROM incident_api.incident_updates"
         connection.execute(kept)
-    sync_changes()
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(Sync, "conclude", _die)
+        sync_changes()
     with duckdb.connect("data/incidents.duckdb") as connection:
         # What such a death leaves: merged incidents, but neither their load nor its state.
-        load = connection.execute("SELECT max(load_id) FROM incident_api._dlt_loads").fetchone()
-        connection.execute("DELETE FROM incident_api._dlt_loads WHERE load_id = ?", load)
+        ((load,),) = connection.execute(
+            "SELECT max(load_id) FROM incident_api._dlt_loads"
+        ).fetchall()
+        connection.execute("DELETE FROM incident_api._dlt_loads WHERE load_id = ?", [load])
+        connection.execute(
+            "DELETE FROM incident_api._dlt_pipeline_state WHERE _dlt_load_id = ?", [load]
+        )
         connection.execute("CREATE OR REPLACE TABLE incident_api.incident_updates AS FROM kept")
     assert update not in read_table("incident_updates")
+    if fails:  # so that the incident is not listed by the sync that settles its row
+        api.forbid("incidents")
+        assert sync_changes()["incidents"].failure
+        api.permit("incidents")
     sync_changes()
     assert update in read_table("incident_updates")
 

@@ -32,10 +32,12 @@ PLAYED = ["follow_ups", "incidents", "severities"]
 def load(settings: Settings) -> Load:
     """Sync severities, or what is named; outcomes by resource. Other arguments are settings."""
 
-    def run(*names: str, full_refresh: bool = False, **changed: Any) -> dict[str, Any]:
+    def run(
+        *names: str, changes: bool = False, full_refresh: bool = False, **changed: Any
+    ) -> dict[str, Any]:
         wanted = Settings(**vars(settings) | changed)
         names = names or ("severities",)
-        outcomes = run_sync(wanted, names, full_refresh=full_refresh, accept_loss=names)
+        outcomes = run_sync(wanted, names, changes, full_refresh, accept_loss=names)
         return {outcome.resource: outcome for outcome in outcomes}
 
     return run
@@ -219,11 +221,21 @@ def test_versions_are_in_order_though_the_clock_goes_back(
     assert version["_valid_from"] == later < version["_valid_to"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_killed"), [(False, False), (True, False), (True, True), (False, True)]
+)
 def test_what_the_account_scrubs_is_in_no_version(
-    api: DemoApi, load: Load, settings: Settings
+    api: DemoApi,
+    load: Load,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: bool,
+    is_killed: bool,
 ) -> None:
-    secret, update = "the-name-of-a-patient", api.rows("incident_updates")[0]["id"]
-    other = api.rows("incident_updates")[1]
+    load("incidents", "incident_updates")
+    incident = api.rows("incidents")[0]["id"]
+    update, other = (api.add("incident_updates", incident_id=incident) for _ in range(2))
+    secret, update = "the-name-of-a-patient", update["id"]
     for message in (f"{secret} one", f"{secret} two"):
         api.change("incident_updates", update, message=message)
         api.change("incident_updates", other["id"], message=message.replace(secret, "kept"))
@@ -231,7 +243,12 @@ def test_what_the_account_scrubs_is_in_no_version(
     publish(settings)
     assert secret.encode() in settings.published_copy.read_bytes()
     api.change("incident_updates", update, message=None)
-    load("incident_updates")
+    api.change("incidents", incident)  # or nobody would ask for its updates
+    if is_killed:
+        with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+            dying.setattr(Sync, "conclude", _die)
+            load("incident_updates")
+    load("incidents", "incident_updates", changes=changes)
     assert {x["message"] for x in read_history("incident_updates") if x["id"] == update} == {None}
     kept = [x["message"] for x in read_history("incident_updates") if x["id"] == other["id"]]
     assert kept == ["kept one"]

@@ -17,6 +17,7 @@ from incident_assets.demo.versions import CAME_AFTER_AUGUST, Calendar, Gone
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
 from incident_assets.sync.run import run_sync
+from incident_assets.warehouse.columns import DUCKDB_TYPES
 from incident_assets_tests.conftest import NAMES, read_rows, read_table, run_command
 from incident_assets_tests.rebuilding import find_way, read_upstream, rebuild
 
@@ -282,6 +283,50 @@ def test_a_database_of_the_program_of_before_is_synced(
     assert judge("incidents").passed and "rescued" in judge("workflows").description
     run_sync(settings, NAMES)
     assert_same_as_shown(api)
+
+
+def test_a_database_without_history_or_versions_is_synced(api: DemoApi, loaded: Settings) -> None:
+    with duckdb.connect(str(loaded.database)) as connection:  # as 0.1.0 has written it
+        for name in NAMES:
+            connection.execute(f"ALTER TABLE incident_api.{name} DROP COLUMN _valid_from")
+        connection.execute("DROP SCHEMA incident_history CASCADE")
+        for (table,) in connection.execute(
+            "SELECT table_name FROM duckdb_tables() "
+            "WHERE schema_name = 'incident_sync' AND table_name <> 'log'"
+        ).fetchall():
+            connection.execute(f"DROP TABLE incident_sync.{table}")
+        connection.execute("DELETE FROM incident_api._dlt_version")
+    api.forbid("users")
+    outcomes = run_sync(loaded, NAMES)
+    assert [x.resource for x in outcomes if x.failure] == ["users"]
+    api.permit("users")
+    outcomes += run_sync(loaded, NAMES, changes=True)
+    assert not any(x.failure for x in outcomes[len(NAMES) :])
+    assert sum(x.changed + x.deleted for x in outcomes) == 0
+    lacking = " UNION ALL ".join(f"SELECT _valid_from FROM incident_api.{x}" for x in NAMES)
+    assert read_rows(f"SELECT count(*) AS n FROM ({lacking}) WHERE _valid_from IS NULL") == [
+        {"n": 0}
+    ]
+    api.change("users", api.rows("users")[0]["id"], name="Renamed")
+    run_sync(loaded, NAMES)
+    assert len(read_rows("FROM incident_history.users")) == 1
+
+
+def test_a_column_that_somebody_dropped_comes_back_though_it_is_empty(
+    api: DemoApi, sync: Sync, settings: Settings
+) -> None:
+    column = find_endpoint("severities").columns[-1]
+    for row in api.rows("severities"):
+        api.change("severities", row["id"], **{column.name: None})
+    sync("severities")
+    with duckdb.connect(str(settings.database)) as connection:
+        connection.execute(f"ALTER TABLE incident_api.severities DROP COLUMN {column.name}")
+    assert sync("severities")["severities"].changed == 0
+    (found,) = read_rows(
+        "SELECT data_type, comment FROM duckdb_columns() WHERE schema_name = 'incident_api' "
+        f"AND table_name = 'severities' AND column_name = '{column.name}'"
+    )
+    assert found == {"data_type": DUCKDB_TYPES[column.type], "comment": column.description}
 
 
 def test_an_instant_of_before_that_python_cannot_hold_is_rescued(
