@@ -19,7 +19,7 @@ from incident_assets.defs.duckdb import DuckDBResource
 from incident_assets.defs.history import build_prune_job
 from incident_assets.defs.ingestion import build_ingestion
 from incident_assets.defs.io_manager import DuckDBIOManager
-from incident_assets.defs.jobs import build_jobs
+from incident_assets.defs.jobs import build_jobs, pace
 from incident_assets.defs.models import build_models
 from incident_assets.defs.outcome import build_outcome_check
 from incident_assets.defs.publish import build_published_copy
@@ -45,13 +45,14 @@ def build_definitions(
     the jobs of its group. Raises BadEndpoint naming a row that cannot be added.
     """
     opt_out()
-    table = extend_table(endpoints)
+    shown = read_shown()
+    minutes = shown.find_schedules()
+    table = pace(extend_table(endpoints), minutes)
     given = dict(resources or {})
     duckdb = given.get("duckdb") or DuckDBResource()
-    shown = read_shown()
     upkeep = [build_upkeep_job()] if shown.lake_catalog else []
     checks = [a for a in assets if isinstance(a, dg.AssetChecksDefinition)]
-    own = [build_ingestion(table), *build_models(), build_report_asset()]
+    own = [build_ingestion(table), *build_models(table), build_report_asset()]
     own.append(build_published_copy(table))
     if owners := shown.list_owners():
         own = [*dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), own)]
@@ -68,7 +69,7 @@ def build_definitions(
         ],
         asset_checks=[build_outcome_check(), *build_resource_checks(table), *checks],
         jobs=[*build_jobs(table), build_prune_job(), *upkeep],
-        schedules=build_schedules(duckdb, shown.find_schedules(), {job.name for job in upkeep}),
+        schedules=build_schedules(duckdb, minutes, {job.name for job in upkeep}),
         sensors=[build_alerts()] if shown.alert_webhook else [],
         resources={
             "api": ApiResource(),

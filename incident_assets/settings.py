@@ -88,8 +88,9 @@ class Settings:
     schedules: str = _setting(
         SCHEDULES,
         "",
-        "Minutes from run to run of jobs whose schedules are then on from the start: "
-        "`sync_live=15,sync_reference=60`; unset, as usual, and off until switched on",
+        "Minutes from run to run, which divide an hour, of jobs whose schedules are then on from "
+        "the start: `sync_live=15,sync_reference=60`; freshness goes by them. Unset, as usual, and "
+        "off until switched on",
     )
     timestamps: str = _setting(
         "INCIDENT_TIMESTAMPS",

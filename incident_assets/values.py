@@ -24,6 +24,7 @@ MOST_DAYS = 36500.0
 SCHEMA_NAME = re.compile(
     r"incident_(api|history|sync|analytics)(_refresh|_staging)*", re.IGNORECASE
 )
+DIVISORS = [x for x in range(1, 61) if 60 % x == 0]  # others would not be from run to run
 DATABASE, PUBLISHED = "INCIDENT_DUCKDB_PATH", "INCIDENT_PUBLISHED_PATH"
 LAKE, LAKE_DATA = "INCIDENT_LAKE_CATALOG", "INCIDENT_LAKE_DATA"
 HISTORY = "INCIDENT_KEEP_HISTORY"
@@ -107,10 +108,10 @@ def parse_schedules(text: str) -> dict[str, int]:
     found = {}
     for part in filter(None, map(str.strip, text.split(","))):
         job, _, minutes = part.partition("=")
-        if not (minutes.strip().isdecimal() and 1 <= int(minutes) <= 60):
+        if not (minutes.strip().isdecimal() and int(minutes) in DIVISORS):
             raise SettingError(
-                f"{SCHEDULES} has {part!r}: it should be a job and 1 to 60 minutes, such as "
-                "sync_live=15"
+                f"{SCHEDULES} has {part!r}: it should be a job and minutes that divide an hour "
+                f"({', '.join(map(str, DIVISORS))}), such as sync_live=15"
             )
         found[job.strip()] = int(minutes)
     return found

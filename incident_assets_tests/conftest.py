@@ -4,7 +4,6 @@ Tests never see the user's .env, variables or folders. What only one folder of t
 there.
 """
 
-import gc
 import os
 import shutil
 import subprocess
@@ -149,11 +148,6 @@ def execute(api: DemoApi, instance: dg.DagsterInstance) -> Callable[..., Any]:
         )
 
     return run
-
-
-def pytest_collection_finish() -> None:
-    """Let no collection of garbage look through what was imported, which stays."""
-    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

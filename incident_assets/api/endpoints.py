@@ -80,7 +80,8 @@ class Endpoint:
 
     `personal` are text columns that are a person's name, address or chat id; where there are any,
     rows are people. `needed` are texts and objects that models cannot do without. `scrubbed` are
-    texts that the account may scrub, so that what they were is to be known no more.
+    texts that the account may scrub, so that what they were is to be known no more. `every` are
+    the seconds between two syncs, where they are not those of the group.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Endpoint:
     personal: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     scrubbed: tuple[str, ...] = ()
+    every: int | None = None
 
     @property
     def newest(self) -> Way:
@@ -104,7 +106,7 @@ class Endpoint:
     @property
     def cadence(self) -> int:
         """Seconds between two syncs, as scheduled."""
-        return CADENCES[self.group]
+        return self.every or CADENCES[self.group]
 
 
 def text(name: str, description: str) -> Column:

@@ -1,6 +1,10 @@
-"""The jobs: one per group of resources, one for everything, a full refresh, and freshness."""
+"""The jobs: one per group of resources, one for everything, a full refresh, and freshness.
 
-from collections.abc import Iterable, Sequence
+Those that ask the API for nothing are in `history` and `upkeep`; when jobs run is in `schedules`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -18,6 +22,15 @@ GROUPS = {
 }
 NIGHTLY_JOB = "sync_all"
 BY_CHANGES = "sync_live"
+
+
+def pace(endpoints: Iterable[Endpoint], minutes: Mapping[str, int]) -> list[Endpoint]:
+    """Return the resources as often as the most frequent of these jobs brings them, by minutes."""
+
+    def find_cadence(group: str) -> int | None:
+        return min((60 * minutes[x] for x in minutes if group in GROUPS.get(x, ())), default=None)
+
+    return [replace(endpoint, every=find_cadence(endpoint.group)) for endpoint in endpoints]
 
 
 def build_jobs(endpoints: Iterable[Endpoint]) -> Sequence[Any]:

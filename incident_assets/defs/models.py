@@ -5,13 +5,13 @@ is in `incident_assets.models`.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
 import dagster as dg
 
-from incident_assets.api.endpoints import find_endpoint
+from incident_assets.api.endpoints import Endpoint
 from incident_assets.checks.freshness import fail_window, warn_window
 from incident_assets.defs.checks import report_finding
 from incident_assets.defs.duckdb import DuckDBResource, explain_errors
@@ -32,9 +32,10 @@ from incident_assets.warehouse.schemas import RAW_SCHEMA
 GRAIN = "grain"
 
 
-def build_models() -> list[dg.AssetsDefinition]:
+def build_models(endpoints: Iterable[Endpoint]) -> list[dg.AssetsDefinition]:
     """Return an asset for each model, with its checks in the same step."""
-    return [_build_asset(model) for model in read_models().values()]
+    table = {endpoint.name: endpoint for endpoint in endpoints}
+    return [_build_asset(model, table) for model in read_models().values()]
 
 
 def model_key(name: str) -> dg.AssetKey:
@@ -42,13 +43,13 @@ def model_key(name: str) -> dg.AssetKey:
     return dg.AssetKey([MODEL_SCHEMA, name])
 
 
-def _build_asset(model: Model) -> dg.AssetsDefinition:
+def _build_asset(model: Model, table: Mapping[str, Endpoint]) -> dg.AssetsDefinition:
     key = model_key(model.name)
     others = [check for check in MODEL_CHECKS if check.model == model.name]
 
     @dg.multi_asset(
         name=model.name,
-        specs=[_build_spec(model)],
+        specs=[_build_spec(model, table)],
         check_specs=_build_check_specs(model, others),
         # Nothing is yielded where there is nothing to read, not even a result of the check.
         can_subset=True,
@@ -106,12 +107,12 @@ def _build_check_specs(model: Model, others: Iterable[ModelCheck]) -> list[dg.As
     ]
 
 
-def _build_spec(model: Model) -> dg.AssetSpec:
+def _build_spec(model: Model, table: Mapping[str, Endpoint]) -> dg.AssetSpec:
     # Any sync that brings one of its tables brings the model, so the fastest one counts.
     origins = {
         o for column in model.columns for source in column.sources for o in find_origins(source)
     }
-    endpoints = [find_endpoint(origin.table) for origin in origins if origin.schema == RAW_SCHEMA]
+    endpoints = [table[origin.table] for origin in origins if origin.schema == RAW_SCHEMA]
     # What rows were is written by the sync of their table, and is no asset of its own.
     read = model.tables | {(RAW_SCHEMA, name) for _, name in model.histories}
     fastest = min(endpoints, key=lambda endpoint: endpoint.cadence)

@@ -1,6 +1,7 @@
 """The schedules: one per job, UTC. Syncs are off until somebody switches them on.
 
-No two share a minute. Which runs are in each other's way is in `writers`.
+No two share a minute, nor do syncs that a setting has more or less often, where that can be. Which
+runs are in each other's way is in `writers`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +14,7 @@ from incident_assets.values import SCHEDULES, SettingError
 
 CRONS = {
     "sync_live": "*/15 * * * *",
-    "sync_reference": "5 * * * *",
+    "sync_reference": "7 * * * *",  # where no `sync_live` is that runs every so many minutes
     "sync_all": "37 2 * * *",
     "check_freshness": "10-59/15 * * * *",
     "prune_history": "20 4 * * *",
@@ -39,9 +40,7 @@ def build_schedules(
     """
     if unknown := sorted(minutes.keys() - CRONS):
         raise SettingError(f"{SCHEDULES} has {unknown[0]!r}; the jobs are {', '.join(CRONS)}")
-    own = {
-        job: "0 * * * *" if every == 60 else f"*/{every} * * * *" for job, every in minutes.items()
-    }
+    own = {job: _repeat(CRONS[job], every) for job, every in minutes.items()}
     return [
         dg.ScheduleDefinition(
             name=f"{job}_schedule",
@@ -58,6 +57,14 @@ def build_schedules(
         for job, cron in CRONS.items()
         if job not in LAKE_ONLY or job in upkeep
     ]
+
+
+def _repeat(cron: str, every: int) -> str:
+    """Return when a schedule runs every so many minutes, the usual first one among them."""
+    usual = int(cron[: len(cron) - len(cron.lstrip("0123456789"))] or 0)
+    if every == 60:
+        return f"{usual} * * * *"
+    return f"{usual % every}-59/{every} * * * *" if usual % every else f"*/{every} * * * *"
 
 
 def _build_tick(warehouse: DuckDBResource, may_skip: bool) -> Tick:

@@ -224,7 +224,7 @@ def _prepare_table(connection: duckdb.DuckDBPyConnection) -> None:
 def forget_derived(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop what was made of the rows, and texts of the API in the log; runs make it again.
 
-    Rows that a killed load has left beside the tables are dropped too. Part of the caller's transaction.
+    Rows that a killed load has left beside the tables go too. Part of the caller's transaction.
     """
     for schema in (MODEL_SCHEMA, f"{RAW_SCHEMA}_staging"):
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")

@@ -251,10 +251,10 @@ class Sync:
             changed = stamp_load(self.connection, table, load_id, at)
             if changed and self.history.drop_scrubbed(listing.endpoint, at):
                 note_due(self.connection)
-        if listing.is_whole:
-            if verdict.takes_away and verdict.missing and not self.plan.refreshes:
-                self.history.end_deleted(listing.name, listing.spool.sql, at)
-                deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)
+        takes_away = listing.is_whole and verdict.takes_away and verdict.missing
+        if takes_away and not self.plan.refreshes:
+            self.history.end_deleted(listing.name, listing.spool.sql, at)
+            deleted += mark_deleted(self.connection, table, listing.spool.sql, self.started, at)
         short = f"{listing.announced} rows were announced and {listing.rows} came"
         if said := verdict.held or verdict.remark or (verdict.is_short and short):
             logger.warning("%s: %s", listing.name, said)

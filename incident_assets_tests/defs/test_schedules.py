@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ from incident_assets_tests.conftest import hold_database
 from incident_assets_tests.pages import ROOT
 
 DATABASE = Path("data/incidents.duckdb")
-USERS = dg.AssetKey(["incident_api", "users"])
+USERS, INCIDENTS = (
+    dg.AssetKey(["incident_api", "users"]),
+    dg.AssetKey(["incident_api", "incidents"]),
+)
 FRESHNESS = dg.AssetCheckKey(USERS, "freshness")
 STARTED, RUN_QUEUED = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.QUEUED
 SETTINGS = yaml.safe_load((ROOT / "dagster.yaml").read_text())
@@ -289,9 +293,44 @@ def test_a_setting_says_how_often_and_that_they_are_on(monkeypatch: pytest.Monke
     on = {job for job, x in made.items() if x.default_status is dg.DefaultScheduleStatus.RUNNING}
     assert on == {"sync_live", "sync_reference", "check_freshness", "prune_history"}
     crons = {job: schedule.cron_schedule for job, schedule in made.items()}
-    expected = CRONS | {"sync_live": "*/2 * * * *", "sync_reference": "0 * * * *"}
+    expected = CRONS | {"sync_live": "*/2 * * * *", "sync_reference": "7 * * * *"}
     assert crons == {job: cron for job, cron in expected.items() if job not in LAKE_ONLY}
-    for wrong, said in (("sync_live", "1 to 60"), ("sync_live=90", "1 to 60"), ("x=5", "sync_all")):
+    told = (("sync_live", "an hour"), ("sync_live=90", "an hour"), ("sync_live=45", "an hour"))
+    for wrong, said in (*told, ("x=5", "sync_all")):
         monkeypatch.setenv("INCIDENT_SCHEDULES", wrong)
         with pytest.raises(SettingError, match=f"INCIDENT_SCHEDULES has .*{said}"):
             build_definitions()
+
+
+@pytest.mark.parametrize(("live", "reference"), [(15, 60), (5, 60), (2, 4), (10, 10), (20, 30)])
+def test_frequent_syncs_are_not_due_at_once(
+    live: int, reference: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCIDENT_SCHEDULES", f"sync_live={live},sync_reference={reference}")
+    made = {x.job_name: x.cron_schedule for x in build_definitions().schedules or ()}
+    hour = datetime(2026, 11, 25, tzinfo=UTC)
+    due = []
+    for job, every in (("sync_live", live), ("sync_reference", reference)):
+        moments = cron_string_iterator(hour.timestamp(), str(made[job]), "UTC")
+        found = list(takewhile(lambda moment: moment < hour + timedelta(hours=2), moments))
+        assert {after - one for one, after in pairwise(found)} == {timedelta(minutes=every)}
+        due.append({*found})
+    assert due[0] and due[1] and not due[0] & due[1]
+
+
+def test_freshness_goes_by_the_minutes_of_a_setting(
+    loaded: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCIDENT_SCHEDULES", "sync_live=30")
+    definitions = build_definitions()
+    hours = {}
+    for key in (INCIDENTS, USERS, dg.AssetKey(["incident_analytics", "fct_incident"])):
+        policy = definitions.resolve_asset_graph().get(key).freshness_policy
+        hours[key.path[-1]] = policy.fail_window.to_timedelta() / timedelta(hours=1)
+    assert hours == {"incidents": 2, "users": 4, "fct_incident": 2}
+    result = definitions.resolve_job_def("check_freshness").execute_in_process(instance=instance)
+    limits = {
+        x.asset_key.path[-1]: x.metadata["limit_seconds"].value
+        for x in result.get_asset_check_evaluations()
+    }
+    assert (limits["incidents"], limits["users"]) == (3600, 2 * 3600)
