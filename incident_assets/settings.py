@@ -42,9 +42,9 @@ def _setting(
     meaning: str,
     secret: bool = False,
     zero: bool = False,
-    days: bool = False,
+    unit: str = "seconds",
 ) -> Any:
-    metadata = {"env": name, "meaning": meaning, "zero": zero, "days": days}
+    metadata = {"env": name, "meaning": meaning, "zero": zero, "unit": unit}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -154,6 +154,7 @@ class Settings:
         "INCIDENT_BODY_LIMIT",
         128.0,
         "Megabytes of a decoded response, beyond which it is refused",
+        unit="megabytes",
     )
     backoff: float = _setting(
         "INCIDENT_RETRY_BACKOFF",
@@ -167,13 +168,13 @@ class Settings:
         "Days after which Dagster's runs are deleted, but the latest of each asset and check; 0, "
         "those too",
         zero=True,
-        days=True,
+        unit="days",
     )
     lake_keep_days: float = _setting(
         "INCIDENT_LAKE_KEEP_DAYS",
         30.0,
         "Days for which a lake can be read as it was then",
-        days=True,
+        unit="days",
     )
 
     def __post_init__(self) -> None:

@@ -41,12 +41,12 @@ class SettingError(Exception):
 
 def check_number(value: float, about: Mapping[str, Any]) -> None:
     """Raise SettingError unless a number is in the range of its setting, which `about` tells."""
-    most = MOST_DAYS if about["days"] else LONGEST
+    unit = about["unit"]
+    most = MOST_DAYS if unit == "days" else LONGEST
     # A comparison with nan is never true.
     if not (0 < value <= most or (about["zero"] and value == 0)):
         lowest = "0 or more" if about["zero"] else "above 0"
-        unit = "days" if about["days"] else "seconds"
-        longest = "" if about["days"] else f" ({LONGEST / 86400:.0f} days)"
+        longest = f" ({LONGEST / 86400:.0f} days)" if unit == "seconds" else ""
         raise SettingError(
             f"{about['env']} is {value}: it should be a number of {unit}, {lowest} and at most "
             f"{most:.0f}{longest}"

@@ -37,7 +37,7 @@ def find_again(
     today: date | None = None,
 ) -> Finding:
     """Return a check's last finding where nothing that it reads has changed; otherwise look."""
-    basis = _find_basis(connection, check, endpoint, today) if check.repeats else None
+    basis = _find_basis(connection, endpoint, today) if check.repeats else None
     if basis is None:
         return check.find(connection, endpoint)
     name = f"{endpoint.name} {check.name}"
@@ -49,7 +49,7 @@ def find_again(
 
 
 def _find_basis(
-    connection: duckdb.DuckDBPyConnection, check: Check, endpoint: Endpoint, today: date | None
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, today: date | None
 ) -> str | None:
     """Return what stands for all that a check reads; None where that is unsure."""
     if not has_loaded(connection, endpoint):

@@ -1,6 +1,7 @@
 """The sections of the report: what each plots, says in words and lists, and its definitions.
 
-Numbers are made in `numbers`, drawing in `figures`, HTML in `page`.
+Those of weeks are in `flow`, the numbers on top in `headlines`. Numbers are made in `numbers`,
+drawing in `figures`, HTML in `page`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Forgetting: rows of an incident or a user, with every version of them, or all versions there are.
 
 Rows alone, in one transaction; the file, its copy and what was made of the rows are made anew after
-that (`personal`). Whoever is to be forgotten has to be so in the account too, or the next sync
-brings them back.
+that (`report.forgetting`, `renewal`). Whoever is to be forgotten has to be so in the account too,
+or the next sync brings them back.
 """
 
 from collections.abc import Collection, Iterable

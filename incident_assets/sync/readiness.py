@@ -1,6 +1,7 @@
 """Whether a real account is ready: key, permissions and database, asked for without loading.
 
-`incident-assets check` prints this. Nothing is written, not even a database that is not there yet.
+`incident-assets check` prints this. Nothing is written, not even a database that is not there yet,
+but whose a database is, where `accept_account` was asked for.
 """
 
 from collections.abc import Iterator

@@ -1,1 +1,1 @@
-"""The DuckDB file: opening and locking it, dlt's destination, merging, publishing."""
+"""The file or lake: opening, locking, merging, history, moving, publishing, dlt's destination."""

@@ -42,7 +42,7 @@ EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")  # httpfs for s3:// alon
 class Lake:
     """A lake: its catalog's address as `postgres:...`, and the folder or `s3://` of its data.
 
-    `path` is the place of what is on this machine alone: working folder, newest rows, report.
+    `path` is the place of what is on this machine alone: working folder, extensions, report.
     """
 
     path: Path

@@ -24,7 +24,6 @@ from incident_assets.warehouse.schemas import (
     ACCOUNT_TABLE,
     FINDING_TABLE,
     LOG_SCHEMA,
-    PERSONAL_TABLE,
     RAW_SCHEMA,
     VERSION_TABLE,
     name_table,
@@ -45,7 +44,7 @@ TEXTS = {
     ),
 }
 # For those who write the database; who reads a copy has no use for them.
-INTERNAL = (ACCOUNT_TABLE, FINDING_TABLE, PERSONAL_TABLE, VERSION_TABLE)
+INTERNAL = (ACCOUNT_TABLE, FINDING_TABLE, VERSION_TABLE)
 LONGEST = 3600.0  # seconds after which a copy is replaced for newer rows of the log alone
 # What a copy of the program before has instead: its newest row of the log is one of ours.
 LOGGED = f"SELECT run_id, resource, epoch_us(finished_at) AS ended FROM {LOG_SCHEMA}.log"

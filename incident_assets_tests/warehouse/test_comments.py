@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.demo.server import DemoApi
@@ -85,7 +86,7 @@ def test_the_copy_holds_what_is_read_and_says_whose_it_is(
     tables = {(r["s"], r["t"]) for r in read_rows(
         "SELECT schema_name AS s, table_name AS t FROM duckdb_tables()", COPY
     )}  # fmt: skip
-    own = {("incident_sync", name) for name in ("log", "database_id", "contents")}
+    own = {("incident_sync", name) for name in ("log", "database_id", "contents", "personal_data")}
     own |= {("incident_history", name) for name in ("_period", *NAMES)}
     assert tables == {("mine", "_dlt_notes"), *own, *(("incident_api", name) for name in NAMES)}
     schemas = read_rows("SELECT schema_name AS s FROM duckdb_schemas() WHERE NOT internal", COPY)
@@ -97,9 +98,12 @@ def test_the_copy_holds_what_is_read_and_says_whose_it_is(
     )
 
 
-def test_a_copy_that_is_taken_back_is_synced_on(loaded: Settings) -> None:
-    publish(loaded)
-    back = replace(loaded, duckdb_path="data/back.duckdb")
+@pytest.mark.parametrize("mode", ["keep", "drop"])
+def test_a_copy_that_is_taken_back_is_synced_on(mode: str, loaded: Settings) -> None:
+    masked = replace(loaded, personal_data=mode)
+    run_sync(masked, NAMES, full_refresh=True)
+    publish(masked)
+    back = replace(masked, duckdb_path="data/back.duckdb")
     Path(COPY).rename(back.database)
     for _ in range(2):
         outcomes = run_sync(back, NAMES, changes=True)
