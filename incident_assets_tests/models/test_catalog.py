@@ -1,5 +1,6 @@
 """What is read from the SQL: lineage of every column, words for every column, and a key."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from incident_assets.models.mappings import SETTINGS
 from incident_assets.warehouse.history import ENDS
 from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA
 from incident_assets_tests.modelling import other_models
+from incident_assets_tests.pages import ROOT
 
 NAMES = (
     "dim_severity dim_status dim_user dim_role dim_custom_field dim_catalog_type dim_schedule "
@@ -35,6 +37,9 @@ NAMES = (
 
 def test_the_models_are_there() -> None:
     assert set(read_models()) == set(NAMES)
+    for page in ("README.md", "docs/metrics.md", "CONTRIBUTING.md"):
+        told = re.findall(r"(\d+)\s+models", (ROOT / page).read_text())
+        assert {int(number) for number in told} == {len(NAMES)}, page
 
 
 @pytest.mark.parametrize("model", read_models().values(), ids=lambda model: model.name)
