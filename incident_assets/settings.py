@@ -171,10 +171,7 @@ class Settings:
         unit="days",
     )
     lake_keep_days: float = _setting(
-        "INCIDENT_LAKE_KEEP_DAYS",
-        30.0,
-        "Days for which a lake can be read as it was then",
-        unit="days",
+        "INCIDENT_LAKE_KEEP_DAYS", 30.0, "Days for which a lake can be read as it was", unit="days"
     )
 
     def __post_init__(self) -> None:
@@ -281,7 +278,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     environment = os.environ if environment is None else environment
     names = [setting.metadata["env"] for setting in fields(Settings)]
     texts = tuple(environment.get(name, "").strip() for name in names)
-    return _parse(texts, os.getcwd(), os.environ.get("HOME"))
+    return _parse(texts, values.find_folder(), os.environ.get("HOME"))
 
 
 @lru_cache(maxsize=4)  # settings are read at every step, and each time files would be looked for

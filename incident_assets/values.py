@@ -140,6 +140,17 @@ def split_address(name: str, url: str, example: str) -> SplitResult:
     return parts
 
 
+def find_folder() -> str:
+    """Return the working directory, where relative paths begin. Raises SettingError without one."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise SettingError(
+            "the folder that this was started in is gone, and relative paths begin there: start it "
+            "in one that is there"
+        ) from None
+
+
 def read_path(name: str, text: str) -> Path:
     """Return a path, with ~ resolved. Raises SettingError where a text is none."""
     path = Path(os.path.expanduser(text))

@@ -148,6 +148,23 @@ def test_a_path_is_that_of_a_file(name: str, path: str, monkeypatch: pytest.Monk
     expect_refusal(name, path, "path of a file")
 
 
+def test_a_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingError, match="folder that this was started in is gone"):
+        read_settings()
+
+
+def test_a_number_says_of_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, unit in (("BODY_LIMIT", "megabytes"), ("KEEP_RUNS_DAYS", "days")):
+        monkeypatch.setenv(f"INCIDENT_{name}", "-1")
+        with pytest.raises(SettingError, match=f"INCIDENT_{name} is -1.0: .* number of {unit},"):
+            read_settings()
+        monkeypatch.delenv(f"INCIDENT_{name}")
+
+
 def test_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATABASE, "~/mine.duckdb")
     assert read_settings().database == Path.home() / "mine.duckdb"
