@@ -48,7 +48,8 @@ class Traffic:
 
     `requests` counts every attempt, retries included. `started` is when the first one began, and
     `waiting_until` when the rate limit lets the next one go. `notice` is what the API says of the
-    path's end, by header: `Deprecation` and `Sunset`.
+    path's end, by header: `Deprecation` and `Sunset`. Requests are `counted_in` that of another
+    resource too, for which they are made.
     """
 
     resource: str
@@ -57,12 +58,15 @@ class Traffic:
     waiting_until: float = 0.0
     notice: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    counted_in: "Traffic | None" = None
 
     def begin_request(self) -> None:
         """Note that a request is about to be sent."""
         with self.lock:
             self.started = self.started or time.monotonic()
             self.requests += 1
+        if self.counted_in:
+            self.counted_in.begin_request()
 
 
 class PageResponse(Response):

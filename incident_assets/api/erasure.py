@@ -4,10 +4,11 @@ What else goes with them, and when, is the sync's.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from incident_assets.api.endpoints import Column, Endpoint
-from incident_assets.api.exact_json import dump_json, parse_json
+from incident_assets.api.exact_json import dump_ascii, dump_json, parse_json
 from incident_assets.api.personal import Mask
 
 
@@ -36,8 +37,12 @@ class Erasure(Mask):
     def _erase(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._erase(item) for item in value]
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            # What UTF-8 cannot hold stands in `_rescued` as JSON of its own.
+            with suppress(ValueError, RecursionError):
+                return dump_ascii(self._erase(parse_json(value.encode())))
         if not isinstance(value, dict):
             return value
-        if value.get("id") in self._ids:
+        if isinstance(value.get("id"), str) and value["id"] in self._ids:
             return {"id": value["id"]}
         return {name: self._erase(item) for name, item in value.items()}

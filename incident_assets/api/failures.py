@@ -120,7 +120,7 @@ def describe_failure(error: Exception, url: str, key: Key, quotes: bool = True) 
     response = error.response if isinstance(error, HTTPError) else None
     if response is None:
         return Failure(
-            f"cannot reach {url}: {clean_text(_innermost_reason(error), key)}",
+            f"cannot reach {url}: {clean_text(_find_reason(error, quotes), key)}",
             "Check INCIDENT_API_BASE_URL, the network and proxy settings, then sync again",
         )
     status, api = response.status_code, _read_error(response, key)
@@ -203,9 +203,13 @@ def _read_error(response: Response, key: Key) -> dict[str, str]:
     return {name: clean_text(str(found.get(name) or ""), key) for name in names}
 
 
-def _innermost_reason(error: BaseException) -> str:
-    # requests wraps urllib3's exceptions several times; the innermost says what happened.
+def _find_reason(error: BaseException, quotes: bool) -> str:
+    """Return what went wrong in words; of what may hold what was on the wire, its kind if need be.
+
+    requests wraps urllib3's exceptions several times; the innermost says what happened.
+    """
     for argument in (getattr(error, "reason", None), *error.args, error.__cause__):
         if isinstance(argument, BaseException):
-            return _innermost_reason(argument)
-    return str(error) or type(error).__name__
+            return _find_reason(argument, quotes)
+    told = str(error) if quotes else getattr(error, "strerror", None)
+    return told or type(error).__name__

@@ -156,6 +156,10 @@ class PageReader:
             parts = (Part(items, len(body)),)
         ids = [identifier for part in parts for identifier in self._read_ids(part.items)]
         if not self._paginated:
+            if isinstance(meta, dict) and meta.get("after"):
+                raise BadPage(
+                    "the API has more pages (pagination_meta.after) of what it is asked for as one"
+                )
             return Page(parts, items)
         if not isinstance(meta, dict):
             raise RetryablePage(

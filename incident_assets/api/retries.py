@@ -6,6 +6,7 @@ Waiting itself is dlt's client's (`session`); the pace that avoids such answers 
 import re
 import time
 from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from requests import Response
@@ -40,5 +41,7 @@ def read_retry_after(response: Response) -> float | None:
     if _SECONDS.fullmatch(value):
         return float(value)
     with suppress(ValueError, TypeError, OverflowError, LookupError):  # any text may stand there
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        moment = parsedate_to_datetime(value)  # without a zone, HTTP's dates are UTC all the same
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, moment.timestamp() - time.time())
     return 0.0

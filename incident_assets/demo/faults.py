@@ -181,6 +181,17 @@ def cut_short() -> Effect:
     return effect
 
 
+def unframed() -> Effect:
+    """Announce a body in chunks, and send it in none."""
+
+    def effect(connection: Connection, answer: Answer) -> None:
+        connection.close_connection = True
+        connection.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+        connection.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n" + answer.body + b"\r\n")
+
+    return effect
+
+
 def redirect(location: str) -> Effect:
     """Answer 302 to another address."""
     return status(302, b"", Location=location)

@@ -37,6 +37,7 @@ from incident_assets.api.session import build_session, find_path
 from incident_assets.settings import Settings
 from incident_assets.sync.listing import Listing, is_its_own
 from incident_assets.sync.plan import Plan
+from incident_assets.warehouse.interrupts import find_interrupt
 
 logger = logging.getLogger(__name__)
 
@@ -174,9 +175,12 @@ class Fetcher:
 
     def _find_cause(self, error: Exception) -> Exception:
         """Return what made a walk fail; raise what is not this listing's own."""
-        if self._stop.event.is_set() or not is_its_own(error):
+        cause = find_request_error(error)
+        # The text of one may quote what was on the wire, so it tells nothing of a disk.
+        own = find_interrupt(error) is None if cause else is_its_own(error)
+        if self._stop.event.is_set() or not own:
             raise error
-        return find_request_error(error) or error
+        return cause or error
 
     def _describe(self, cause: Exception) -> Failure:
         return describe_failure(cause, self._url, self._key, self._quotes)

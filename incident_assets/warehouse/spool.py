@@ -69,6 +69,7 @@ class Spool:
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
         self._written: list[SpooledFile] = []
+        self._made = 0
         self._file: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
 
@@ -143,7 +144,8 @@ class Spool:
         if self._writer is not None and self._writer.schema != table.schema:
             self._close()
         if self._writer is None:
-            path = self.folder / f"{self.endpoint.name}.{len(self._written)}.parquet"
+            path = self.folder / f"{self.endpoint.name}.{self._made}.parquet"
+            self._made += 1
             self._file = path.open("wb")
             self._writer = pq.ParquetWriter(self._file, table.schema, compression="none")
             self._written.append(SpooledFile(path, 0, table.schema))

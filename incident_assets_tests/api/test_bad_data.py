@@ -221,3 +221,17 @@ def load_and_compare(resource: str, items: list[dict[str, Any]], api: DemoApi, s
     rows = read_table(resource)
     for item in items:
         assert rebuild(endpoint, rows[item["id"]]) == normalise(endpoint, item)
+
+
+def test_a_walk_that_goes_on_overwrites_no_file_that_is_kept(tmp_path: Path) -> None:
+    endpoint = find_endpoint("severities")
+    spool = Spool(endpoint, tmp_path, duckdb.connect())
+    for number, field in enumerate(("one", "two", "three")):  # a file each
+        identifier = "a" if number < 2 else "c"  # which supersedes the first
+        spool.add([{"id": identifier, field: number}], 10)
+        spool._flush()
+    spool.end()
+    spool.reopen()
+    spool.add([{"id": "d", "four": 4}], 10)
+    spool.end()
+    assert {row[0] for row in spool.read("SELECT id FROM {}")} == {"a", "c", "d"}

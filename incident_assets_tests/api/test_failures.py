@@ -404,3 +404,11 @@ def test_a_busy_database_names_its_holder_and_is_closed_after_errors(tmp_path: P
         pytest.raises(duckdb.Error),
     ):
         connection.execute("CREATE TABLE t (i INT)")
+
+
+def test_more_pages_of_what_is_asked_for_as_one_are_not_left_out(api: DemoApi, sync: Sync) -> None:
+    assert sync("custom_fields")["custom_fields"].failure is None
+    more = edit(lambda body: body.update(pagination_meta={"after": "a cursor"}))
+    api.inject(Fault(more, resource="custom_fields"))
+    outcome = sync("custom_fields")["custom_fields"]
+    assert "more pages" in str(outcome.failure) and outcome.deleted == 0

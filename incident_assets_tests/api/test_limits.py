@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,18 @@ def test_a_retry_after_is_a_number_or_a_date() -> None:
     values = [" 7 ", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-3"]
     assert [read_retry_after(answer_with(value)) for value in values] == [7, 1.5, 0, 0, 0]
     assert read_retry_after(Response()) is None
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_date_without_a_zone_is_utc(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        later = time.asctime(time.gmtime(time.time() + 600))
+        assert 590 < (read_retry_after(answer_with(later)) or 0) <= 600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 NONSENSE = [

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from incident_assets.demo.account import Account
-from incident_assets.demo.faults import Fault, redirect, status
+from incident_assets.demo.faults import Fault, redirect, status, unframed
 from incident_assets.demo.server import DemoApi
 from incident_assets.settings import Settings
 from incident_assets.sync.log import Outcome
@@ -315,10 +315,16 @@ def test_failures_quote_nobody(
     body = f'{{"type":"{name}","errors":[{{"message":"{message}"}}],"request_id":"{name}"}}'
     api.inject(Fault(status(403, body.encode(), Sunset=f"ask {name}"), resource="actions"))
     api.inject(Fault(redirect(f"https://example.com/{address}"), resource="users"))
+    # Nor does what broke on the wire, which may look like words of a disk.
+    row = api.rows("severities")[0]["id"]
+    api.change("severities", row, name=f"No space left on device {name} {address}")
+    api.inject(Fault(unframed(), resource="severities"))
     outcomes = sync(masked(settings, mode))
-    assert {outcomes[x].outcome for x in ("actions", "users")} == {"failed"}
+    failed = {x for x, outcome in outcomes.items() if outcome.outcome == "failed"}
+    assert failed == {"actions", "users", "severities"}
+    assert "cannot reach" in str(outcomes["severities"].failure)
     found = find_in_tables([name, address], settings.database)
     assert (found == {}) == (mode == "hash")
-    told = f"{outcomes['actions'].failure} {outcomes['users'].failure}"
+    told = " ".join(str(outcomes[x].failure) for x in sorted(failed))
     assert (name in told or address in told) == (mode == "keep")
     assert "403" in told and "redirected" in told
