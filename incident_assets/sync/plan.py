@@ -203,7 +203,9 @@ class Plan:
         updates = self.listings.get(UPDATES)
         if updates is not None and self._moves_on(updates):
             state = self.state[UPDATES]
-            state |= {"pending": [], "since": None}
+            # One that the API did not know just now, though it listed it, is asked for once more.
+            unknown = {*updates.gone}.difference(state.get("pending") or [])
+            state |= {"pending": sorted(unknown), "since": None}
             if updates.full:
                 state |= {"complete": True, "since": self._started.isoformat()}
         elif INCIDENTS in self.listings:

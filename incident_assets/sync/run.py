@@ -5,10 +5,12 @@ Used by the Dagster op and by the command alike. What the stages do is in `stage
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dlt
 import duckdb
@@ -48,9 +50,14 @@ from incident_assets.warehouse.history import History
 from incident_assets.warehouse.interrupts import raise_interrupts
 from incident_assets.warehouse.merging import read_schema
 from incident_assets.warehouse.place import find_warehouse
-from incident_assets.warehouse.schemas import HISTORY_SCHEMA, RAW_SCHEMA, REFRESH_SCHEMA
+from incident_assets.warehouse.schemas import (
+    HISTORY_SCHEMA,
+    RAW_SCHEMA,
+    REFRESH_SCHEMA,
+    name_table,
+)
 from incident_assets.warehouse.spool import Spool
-from incident_assets.warehouse.versions import prepare_versions
+from incident_assets.warehouse.versions import Look, find_rewritten, prepare_versions, read_looks
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +124,15 @@ def open_sync(
         pin_columns(connection, RAW_SCHEMA, wanted, stored)
         pin_columns(connection, HISTORY_SCHEMA, wanted, versions)
         history = History(connection, versions, settings.history_days)
-        pipeline = build_pipeline(connection, schema, folder / "dlt")
-        known = {} if schema != RAW_SCHEMA else read_state(pipeline)
+        pipeline = build_pipeline(connection, RAW_SCHEMA, folder / "dlt")
         tables = {name for name, columns in stored.items() if columns}
+        by_changes = changes and schema == RAW_SCHEMA
+        known, looks = _recall(connection, pipeline, listings, tables, by_changes)
+        if schema != RAW_SCHEMA:
+            pipeline = build_pipeline(connection, schema, folder / "dlt-refresh")
         statuses = _find_statuses(listings, folder, spooling, mask)
         plan = Plan(
-            *(connection, schema, listings, tables, known, changes, started, statuses),
+            *(connection, schema, listings, tables, known, by_changes, started, statuses),
             accepted=accept_loss,
             lost_roles=account.lost_roles,
         )
@@ -132,7 +142,30 @@ def open_sync(
                 yield Sync(
                     *(run_id, settings, account, started, connection, plan, history, fetcher),
                     *(pipeline, folder),
+                    looks=looks,
                 )
+
+
+def _recall(
+    connection: duckdb.DuckDBPyConnection,
+    pipeline: dlt.Pipeline,
+    resources: Collection[str],
+    tables: AbstractSet[str],
+    by_changes: bool,
+) -> tuple[Mapping[str, Mapping[str, Any]], dict[str, Look]]:
+    """Return what is remembered of resources, and what their tables look like if it was asked.
+
+    By changes, nothing is remembered of a table that is gone, or that another program wrote: it
+    lacks more than what changed since.
+    """
+    known = read_state(pipeline)
+    if not by_changes:
+        return known, {}
+    with transact(connection):
+        looks = read_looks(connection, [name_table(name) for name in tables])
+        rewritten = find_rewritten(connection, looks)
+    lost = {x for x in resources if x not in tables or name_table(x) in rewritten}
+    return {name: values for name, values in known.items() if name not in lost}, looks
 
 
 def _find_statuses(
@@ -146,7 +179,7 @@ def _find_statuses(
         return listings.get(STATUSES) if INCIDENTS in listings else None
     endpoint = find_endpoint(STATUSES)
     statuses = Listing(endpoint, Spool(endpoint, folder, connection, mask=mask))
-    statuses.traffic = listings[INCIDENTS].traffic
+    statuses.traffic.counted_in = listings[INCIDENTS].traffic
     return statuses
 
 

@@ -30,33 +30,41 @@ def pin_columns(
     connection: duckdb.DuckDBPyConnection,
     schema: str,
     endpoints: Iterable[Endpoint],
-    stored: Mapping[str, Mapping[str, str]],
+    stored: Mapping[str, dict[str, str]],
 ) -> None:
     """Give tables the pinned columns that they lack, and those their types that are JSON still.
 
     JSON is what unknown fields come as, and columns lack in a table of a program before, where dlt
     would make them with the next row alone. `stored` are the types of each table's columns, by
-    resource.
+    resource, and afterwards those that they have then.
 
     A value that does not fit goes to `_rescued` under the column's name. Interrupted anywhere, it
     goes on the next time.
     """
+    endpoints = [*endpoints]
+    if not all(stored.get(endpoint.name) for endpoint in endpoints):
+        _let_dlt_look(connection, schema)  # somebody may have dropped a table
     for endpoint in endpoints:
         table, there = f"{schema}.{endpoint.name}", stored.get(endpoint.name, {})
         if there:
             _add_columns(connection, table, endpoint, there)
         for column in endpoint.columns:
             if there.get(column.name) == "JSON" != DUCKDB_TYPES[column.type]:
-                if has_table(connection, f"{schema}._dlt_version"):
-                    # First, since dlt would believe the old type; without these it looks itself.
-                    connection.execute(f"DELETE FROM {schema}._dlt_version")
-                    connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
+                _let_dlt_look(connection, schema)  # first, since it would believe the old type
                 with transact(connection):
                     _pin(connection, table, column)
+                there[column.name] = DUCKDB_TYPES[column.type]
+
+
+def _let_dlt_look(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
+    """Have dlt look for itself what is there, in place of what it noted."""
+    if has_table(connection, f"{schema}._dlt_version"):
+        connection.execute(f"DELETE FROM {schema}._dlt_version")
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema}_staging CASCADE")
 
 
 def _add_columns(
-    connection: duckdb.DuckDBPyConnection, table: str, endpoint: Endpoint, there: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection, table: str, endpoint: Endpoint, there: dict[str, str]
 ) -> None:
     columns = (*endpoint.columns, *LOADER_COLUMNS)
     if lacking := [x for x in columns if x.name not in there and x.nullable]:
@@ -64,6 +72,7 @@ def _add_columns(
             for column in lacking:
                 kind = f"{quote_name(column.name)} {DUCKDB_TYPES[column.type]}"
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {kind}")
+        there |= {column.name: DUCKDB_TYPES[column.type] for column in lacking}
         doubt_versions(connection, [COMMENTS])  # they have none yet
 
 

@@ -235,8 +235,9 @@ def swap_table(
 
 
 def finish_swap(connection: duckdb.DuckDBPyConnection, fresh: str, schema: str) -> None:
-    """Take over what dlt noted of the load into schema `fresh`."""
-    connection.execute(f"INSERT INTO {schema}._dlt_loads BY NAME FROM {fresh}._dlt_loads")
+    """Take over what dlt noted of the load into schema `fresh`, and what is remembered with it."""
+    for table in ("_dlt_loads", "_dlt_pipeline_state"):
+        connection.execute(f"INSERT INTO {schema}.{table} BY NAME FROM {fresh}.{table}")
     # dlt would believe the old columns to be there still; without these it looks for itself.
     connection.execute(f"DELETE FROM {schema}._dlt_version")
 

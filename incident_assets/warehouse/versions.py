@@ -83,6 +83,13 @@ def read_versions(
     return versions
 
 
+def find_rewritten(connection: duckdb.DuckDBPyConnection, looks: Mapping[str, Look]) -> set[str]:
+    """Return those of these tables that look otherwise than noted: another program wrote them."""
+    sql = f"SELECT name, look FROM {VERSION_TABLE} WHERE look IS NOT NULL"
+    noted = connection.execute(sql).fetchall()
+    return {name for name, look in noted if name in looks and looks[name].text != look}
+
+
 def note_version(
     connection: duckdb.DuckDBPyConnection, table: str, version: str | None = None
 ) -> str:
@@ -120,8 +127,10 @@ def sign_contents(connection: duckdb.DuckDBPyConnection) -> str:
     """
     prepare_versions(connection)
     names = [name for (name,) in connection.execute(f"SELECT name FROM {VERSION_TABLE}").fetchall()]
-    versions = read_versions(connection, names)
-    unsure = uuid4().hex  # never what it was
+    looks = read_looks(connection, names)
+    versions = read_versions(connection, names, looks)
+    # Never what it was, and always the same for a table that is gone.
+    unsure = {name: uuid4().hex if name in looks or "." not in name else "" for name in names}
     others = connection.execute(
         "SELECT schema_name || '.' || table_name, estimated_size, column_count "
         "FROM duckdb_tables() WHERE NOT temporary AND NOT starts_with(table_name, '_dlt') "
@@ -130,7 +139,7 @@ def sign_contents(connection: duckdb.DuckDBPyConnection) -> str:
         "WHERE NOT internal AND NOT temporary ORDER BY ALL",
         [LOG_SCHEMA],
     ).fetchall()
-    signed = [sorted((n, v or unsure) for n, v in versions.items())]
+    signed = [sorted((n, v or unsure[n]) for n, v in versions.items())]
     return sign(signed, [row for row in others if row[0] not in versions])
 
 

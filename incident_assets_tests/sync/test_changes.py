@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from incident_assets.api.categories import IDLE_CATEGORIES
 from incident_assets.api.endpoints import find_endpoint
 from incident_assets.demo.account import generate_account
-from incident_assets.demo.faults import Fault, edit, hang, status
+from incident_assets.demo.faults import Fault, edit, hang, status, where
 from incident_assets.demo.server import DemoApi
 from incident_assets.demo.versions import CAME_AFTER_AUGUST, Calendar
 from incident_assets.settings import Settings
@@ -363,6 +363,72 @@ def test_a_load_that_was_cut_off_counts_as_not_seen(
         api.permit("incidents")
     sync_changes()
     assert update in read_table("incident_updates")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_updates_are_fetched_after_incidents_were_refreshed_alone(
+    fails: bool, many_updates: None, api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    run_sync_full(sync_changes)
+    update = post_update(api, find_settled(api, 3))
+    if fails:
+        api.forbid("incident_updates")
+    names = ("incidents", "incident_updates") if fails else ("incidents",)
+    sync_changes(*names, changes=False, full_refresh=True)
+    api.permit("incident_updates")
+    assert update not in read_table("incident_updates")
+    sync_changes()
+    assert update in read_table("incident_updates")
+    task = api.rows("follow_ups")[0]["id"]
+    api.change("follow_ups", task, title="Renamed")
+    refreshed = sync_changes("actions", full_refresh=True)["actions"]
+    assert (refreshed.listing, refreshed.rows) == ("full", len(api.rows("actions")))
+    outcomes = sync_changes()  # the watermarks of what was not refreshed are those of before
+    assert (outcomes["follow_ups"].listing, outcomes["follow_ups"].changed) == ("changes", 1)
+
+
+@pytest.mark.fault(
+    "another program drops a table, or takes rows away from it",
+    "the next sync by changes lists the resource in full",
+    "every row",
+)
+@pytest.mark.parametrize(
+    ("name", "sql"),
+    [
+        ("follow_ups", "DROP TABLE incident_api.follow_ups"),
+        ("incidents", "DELETE FROM incident_api.incidents WHERE hash(id) % 2 = 0"),
+        ("incident_updates", "DELETE FROM incident_api.incident_updates WHERE hash(id) % 2 = 0"),
+        ("incident_updates", "DROP TABLE incident_api.incident_updates"),
+    ],
+)
+def test_what_another_program_took_away_comes_back(
+    name: str, sql: str, many_updates: None, api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    run_sync_full(sync_changes)
+    with duckdb.connect("data/incidents.duckdb") as connection:
+        connection.execute(sql)
+    outcomes = sync_changes()
+    assert not any(x.failure for x in outcomes.values())
+    assert outcomes[name].listing == "full"
+    assert read_table(name).keys() == {row["id"] for row in api.rows(name)}
+    assert sync_changes()["follow_ups"].listing == "changes"
+
+
+def test_an_incident_that_the_api_did_not_know_for_a_moment_is_asked_for_once_more(
+    many_updates: None, api: DemoApi, sync_changes: SyncChanges
+) -> None:
+    run_sync_full(sync_changes)
+    incident = find_settled(api, 3)
+    update = post_update(api, incident)
+    api.inject(Fault(where(incident, status(404)), resource="incident_updates"))
+    assert not sync_changes()["incident_updates"].failure
+    api.heal()
+    assert update not in read_table("incident_updates")
+    sync_changes()
+    assert update in read_table("incident_updates")
+    api.reset_log()
+    sync_changes()
+    assert incident not in asked_incidents(api)
 
 
 def test_the_watermark_does_not_move_with_a_load_that_failed(

@@ -233,6 +233,16 @@ def test_a_text_that_was_scrubbed_is_seen_by_a_full_listing(api: DemoApi, sync: 
     assert read_table("incident_updates")[update]["message"] == "[removed]"
 
 
+def test_what_is_said_of_the_path_of_statuses_is_not_said_of_incidents(
+    api: DemoApi, sync: Sync
+) -> None:
+    before = sync("incidents")["incidents"]
+    api.announce("/v1/incident_statuses", Sunset="Thu, 31 Dec 2026 23:59:59 GMT")
+    outcome = sync("incidents")["incidents"]
+    assert (outcome.notice, outcome.requests) == ("", before.requests)
+    assert "Sunset" in sync("incident_statuses")["incident_statuses"].notice
+
+
 def test_v3_pages_are_whole(api: DemoApi, sync: Sync) -> None:
     api.empty("follow_ups")
     for _ in range(250):  # a full page, whose cursor leads to an empty one
@@ -327,6 +337,34 @@ def test_a_column_that_somebody_dropped_comes_back_though_it_is_empty(
         f"AND table_name = 'severities' AND column_name = '{column.name}'"
     )
     assert found == {"data_type": DUCKDB_TYPES[column.type], "comment": column.description}
+
+
+def test_a_column_that_history_lacks_too_is_made_where_a_row_has_changed(
+    api: DemoApi, sync: Sync, settings: Settings
+) -> None:
+    column = find_endpoint("severities").columns[-1].name
+    sync("severities")
+    with duckdb.connect(str(settings.database)) as connection:
+        for schema in ("incident_api", "incident_history"):
+            connection.execute(f"ALTER TABLE {schema}.severities DROP COLUMN {column}")
+    row, gone = api.rows("severities")[:2]
+    api.change("severities", row["id"], name="Renamed")
+    api.remove("severities", gone["id"])
+    outcome = sync("severities")["severities"]
+    assert (outcome.failure, outcome.deleted) == (None, 1)
+    ended = {x["id"] for x in read_rows("FROM incident_history.severities")}
+    assert ended >= {row["id"], gone["id"]}
+
+
+def test_a_version_of_a_row_has_the_column_in_its_new_type(
+    api: DemoApi, settings: Settings
+) -> None:
+    workflow = api.rows("workflows")[0]
+    run_sync(settings, ["workflows"], endpoints=AUGUST)
+    api.change("workflows", workflow["id"], name="Renamed")
+    run_sync(settings, ["workflows"])
+    (version,) = read_rows("FROM incident_history.workflows WHERE _ended = 'changed'")
+    assert version["auto_run_mode"] == workflow["auto_run_mode"]
 
 
 def test_an_instant_of_before_that_python_cannot_hold_is_rescued(

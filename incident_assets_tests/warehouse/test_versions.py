@@ -100,3 +100,5 @@ def test_the_sign_of_the_contents_changes_with_anything_but_the_log(
     assert len(set(signs)) == len(signs)
     doubt_versions(connection, [TABLE])
     assert sign_contents(connection) != sign_contents(connection)
+    connection.execute(f"DROP TABLE {TABLE}")
+    assert sign_contents(connection) == sign_contents(connection) not in signs
