@@ -1,7 +1,7 @@
 """What a run needs and does not bring: tables and models that its own models read.
 
-Loaded and built once, where they have never been, so that any order of first runs works. After
-that, they are left to the jobs that bring them.
+Tables are loaded once, where they have never been, so that any order of first runs works; after
+that, they are left to the jobs that bring them. Models are built where they lag behind.
 """
 
 from collections.abc import Sequence
@@ -61,14 +61,15 @@ def load_needed_tables(
 def build_needed_models(
     context: dg.AssetExecutionContext, connection: duckdb.DuckDBPyConnection, settings: Settings
 ) -> None:
-    """Build the models that those of the run read and that are no part of it, if none is there."""
+    """Build the models that those of the run read and that are no part of it, as far as they lag.
+
+    Their SQL or a setting may have changed since the job that brings them last ran.
+    """
     for model in _list_models(context):
-        table = f"{MODEL_SCHEMA}.{model.name}"
-        is_brought = context.job_def.has_node_named(model.name)
-        if is_brought or has_table(connection, table) or find_missing(connection, model):
+        if context.job_def.has_node_named(model.name) or find_missing(connection, model):
             continue
         built = build_model(connection, model, settings)
-        if built.grain.passed:
+        if built.grain.passed and not built.is_unchanged:
             key = dg.AssetKey([MODEL_SCHEMA, model.name])
             metadata = {"dagster/row_count": built.rows, "unchanged": False}
             _tell(context, key, built.version, metadata)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import dagster as dg
 
 from incident_assets.defs.duckdb import DuckDBResource
-from incident_assets.defs.writers import describe_run, find_writers, let_pass
+from incident_assets.defs.writers import GRACE, describe_run, find_writers, let_pass
 from incident_assets.values import SCHEDULES, SettingError
 
 CRONS = {
@@ -21,6 +21,7 @@ CRONS = {
     "keep_lake": "50 4 * * *",
 }
 ALWAYS_ON = ("check_freshness", "prune_history", "keep_lake")
+FRESHNESS = "check_freshness"
 LAKE_ONLY = ("keep_lake",)
 MAY_SKIP = ("sync_live", "sync_reference")
 Tick = Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]
@@ -40,6 +41,11 @@ def build_schedules(
     """
     if unknown := sorted(minutes.keys() - CRONS):
         raise SettingError(f"{SCHEDULES} has {unknown[0]!r}; the jobs are {', '.join(CRONS)}")
+    if not minutes.get(FRESHNESS, 60) * 60 > 2 * GRACE:
+        raise SettingError(
+            f"{SCHEDULES} has {FRESHNESS} every {minutes[FRESHNESS]} minutes: give it 5 or more, "
+            "since a run that was killed is known by a lock that nobody takes for two minutes"
+        )
     own = {job: _repeat(CRONS[job], every) for job, every in minutes.items()}
     return [
         dg.ScheduleDefinition(

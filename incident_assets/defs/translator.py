@@ -101,7 +101,7 @@ def link_code(path: str, line: int, label: str) -> dict[str, Any]:
 
 def _find_row(endpoint: Endpoint) -> dict[str, Any]:
     line = _find_lines().get(endpoint.name)
-    if line is None or endpoint not in ENDPOINTS:
+    if line is None or endpoint.name not in {row.name for row in ENDPOINTS}:
         return {}  # nobody knows where a row from outside is written
     return link_code(inspect.getfile(endpoints), line, endpoint.name)
 

@@ -14,6 +14,7 @@ from incident_assets.report.marts import MARTS, read_marts
 from incident_assets.report.writing import write_report
 from incident_assets.settings import Settings
 from incident_assets.sync.forgetting import Forgotten, forget_rows
+from incident_assets.sync.log import write_newest_rows
 from incident_assets.sync.renewal import renew_database
 from incident_assets.warehouse.file import DatabaseError, has_table
 from incident_assets.warehouse.held import hold_database
@@ -38,6 +39,8 @@ def forget(
             done = forget_rows(connection, settings, incidents, users, history)
         with database.session(settings.lock_timeout) as connection:
             _build_models(connection, settings)
+            if warehouse.has_file:  # whose newest rows of the log hold texts of the API too
+                write_newest_rows(connection, settings.database)
         renew_database(settings, database)
         # It is gone where it was a report.
         if had_report and not settings.report_page.exists():

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,20 +136,24 @@ def prepare_log(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def has_lost_rows(connection: duckdb.DuckDBPyConnection, copy: Path) -> bool:
-    """Whether rows were dropped, or a loss was accepted, since this copy was made."""
+    """Whether rows were dropped, or a loss was accepted, by a sync that this copy does not know.
+
+    Clocks tell nothing of that: they are set back, and those of file servers differ.
+    """
     if not copy.exists():
         return False
-    made = datetime.fromtimestamp(copy.stat().st_mtime, UTC)
+    sql = f"SELECT run_id, resource FROM {LOG_TABLE} WHERE dropped > 0 OR accepted"
     try:
-        return bool(
-            connection.execute(
-                f"SELECT 1 FROM {LOG_TABLE} WHERE finished_at > ? AND (dropped > 0 OR accepted) "
-                "LIMIT 1",
-                [made],
-            ).fetchone()
-        )
+        lost = {*connection.execute(sql).fetchall()}
     except (duckdb.CatalogException, duckdb.BinderException):  # no log, or an older one
         return False
+    if not lost:
+        return False
+    try:
+        with duckdb.connect(str(copy.absolute()), read_only=True) as known:
+            return bool(lost.difference(known.execute(sql).fetchall()))
+    except duckdb.Error:  # of an older program, or none of ours
+        return True
 
 
 def write_log(

@@ -42,7 +42,6 @@ PERSONAL_TEXTS = Description(
         "is_due": "Whether the database has to be written anew, so that no plain byte is left",
     },
 )
-SETTLED = f"UPDATE {PERSONAL_TABLE} SET is_due = false"
 LEFT_OUT = "left out when personal data was masked: see the next sync"
 
 

@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 
 from incident_assets.settings import REPORT_TITLE, Settings
-from incident_assets.sync.personal import SETTLED, read_any_masking
+from incident_assets.sync.personal import read_any_masking
 from incident_assets.warehouse.anew import write_anew
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets.warehouse.held import HeldDatabase
-from incident_assets.warehouse.publishing import is_copy, publish_database
+from incident_assets.warehouse.publishing import SETTLED, is_copy, publish_database
 from incident_assets.warehouse.upkeep import forget_past
 
 logger = logging.getLogger(__name__)

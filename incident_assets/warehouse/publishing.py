@@ -17,13 +17,14 @@ import duckdb
 
 from incident_assets.settings import Settings
 from incident_assets.warehouse.comments import Description, write_comments
-from incident_assets.warehouse.file import DatabaseError, quote_text, read_first_line
+from incident_assets.warehouse.file import DatabaseError, has_table, quote_text, read_first_line
 from incident_assets.warehouse.held import HeldDatabase
 from incident_assets.warehouse.private import keep_file, name_fresh, replace_file
 from incident_assets.warehouse.schemas import (
     ACCOUNT_TABLE,
     FINDING_TABLE,
     LOG_SCHEMA,
+    PERSONAL_TABLE,
     RAW_SCHEMA,
     VERSION_TABLE,
     name_table,
@@ -43,6 +44,8 @@ TEXTS = {
         },
     ),
 }
+# That the database has to be written anew is not so of a copy, which has been.
+SETTLED = f"UPDATE {PERSONAL_TABLE} SET is_due = false"
 # For those who write the database; who reads a copy has no use for them.
 INTERNAL = (ACCOUNT_TABLE, FINDING_TABLE, VERSION_TABLE)
 LONGEST = 3600.0  # seconds after which a copy is replaced for newer rows of the log alone
@@ -140,6 +143,8 @@ def _drop_internals(copy: Path) -> None:
         ).fetchall()
         for table in (*INTERNAL, *(name_table(name) for (name,) in loaders)):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
+        if has_table(connection, PERSONAL_TABLE):
+            connection.execute(SETTLED)
         connection.execute(f"DROP SCHEMA IF EXISTS {RAW_SCHEMA}_staging CASCADE; CHECKPOINT")
 
 

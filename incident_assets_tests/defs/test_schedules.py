@@ -296,7 +296,7 @@ def test_a_setting_says_how_often_and_that_they_are_on(monkeypatch: pytest.Monke
     expected = CRONS | {"sync_live": "*/2 * * * *", "sync_reference": "7 * * * *"}
     assert crons == {job: cron for job, cron in expected.items() if job not in LAKE_ONLY}
     told = (("sync_live", "an hour"), ("sync_live=90", "an hour"), ("sync_live=45", "an hour"))
-    for wrong, said in (*told, ("x=5", "sync_all")):
+    for wrong, said in (*told, ("x=5", "sync_all"), ("check_freshness=2", "5 or more")):
         monkeypatch.setenv("INCIDENT_SCHEDULES", wrong)
         with pytest.raises(SettingError, match=f"INCIDENT_SCHEDULES has .*{said}"):
             build_definitions()
@@ -323,11 +323,12 @@ def test_freshness_goes_by_the_minutes_of_a_setting(
 ) -> None:
     monkeypatch.setenv("INCIDENT_SCHEDULES", "sync_live=30")
     definitions = build_definitions()
-    hours = {}
+    hours, graph = {}, definitions.resolve_asset_graph()
     for key in (INCIDENTS, USERS, dg.AssetKey(["incident_analytics", "fct_incident"])):
-        policy = definitions.resolve_asset_graph().get(key).freshness_policy
+        policy = graph.get(key).freshness_policy
         hours[key.path[-1]] = policy.fail_window.to_timedelta() / timedelta(hours=1)
     assert hours == {"incidents": 2, "users": 4, "fct_incident": 2}
+    assert graph.get(INCIDENTS).metadata["dagster/code_references"]
     result = definitions.resolve_job_def("check_freshness").execute_in_process(instance=instance)
     limits = {
         x.asset_key.path[-1]: x.metadata["limit_seconds"].value

@@ -134,3 +134,18 @@ def test_any_order_of_first_runs_gives_every_model(
     assert all(result.success for result in results)
     models = "SELECT table_name AS n FROM duckdb_tables() WHERE schema_name = 'incident_analytics'"
     assert {row["n"] for row in read_rows(models)} == set(read_models())
+
+
+@pytest.mark.slow
+def test_a_setting_reaches_the_live_models_through_those_that_are_not_live(
+    api: DemoApi, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert execute("sync_live").success
+    rows = "SELECT category, count(*) AS n FROM incident_analytics.fct_incident GROUP BY 1"
+    before = read_rows(f"{rows} ORDER BY 1")
+    status = next(x for x in api.rows("incident_statuses") if x["category"] == "learning")
+    monkeypatch.setenv("INCIDENT_STATUSES", f"{status['id']}=closed")
+    result = execute("sync_live")
+    assert result.success and "fct_incident" in list_built(result)
+    assert read_rows(f"{rows} ORDER BY 1") != before
+    assert list_built(execute("sync_live")) == set()

@@ -221,7 +221,8 @@ def play_and_compare(steps: list[tuple[str, int]], folder: Path) -> None:
 
 
 @pytest.mark.fault(
-    "between two builds anything changes a table: a sync, a setting, code, a kill, another program",
+    "between two builds anything changes a table: a sync, a setting, code, a kill, another program "
+    "that adds or takes rows",
     "what reads it is built again, and what does not is left alone",
     "every model is what a build from nothing gives",
 )

@@ -3,9 +3,11 @@
 import duckdb
 import pytest
 
+from incident_assets.demo.faults import Fault, redirect
 from incident_assets.demo.server import DemoApi
 from incident_assets.report.forgetting import forget
 from incident_assets.settings import Settings
+from incident_assets.sync.log import name_newest_rows
 from incident_assets.sync.run import run_sync
 from incident_assets.warehouse.file import DatabaseError
 from incident_assets_tests.conftest import NAMES, publish, read_rows, read_table, run_command
@@ -55,6 +57,17 @@ def test_a_forgotten_user_is_an_id_and_nothing_else(
     assert not read_rows(f"FROM incident_analytics.dim_user WHERE user_id = '{user}'")
     assert read_rows("FROM incident_analytics.mart_responder_load")
     assert not loaded.report_page.exists()
+
+
+def test_what_the_log_said_is_forgotten_beside_the_database_too(
+    api: DemoApi, loaded: Settings
+) -> None:
+    api.inject(Fault(redirect(f"https://example.com/{ADDRESS}"), resource="severities"))
+    assert run_sync(loaded, ["severities"])[0].failure
+    newest = name_newest_rows(loaded.database)
+    assert ADDRESS in newest.read_text()
+    forget(loaded, [], [api.rows("users")[0]["id"]], False)
+    assert ADDRESS not in newest.read_text()
 
 
 def test_what_a_killed_load_left_beside_the_tables_is_forgotten_too(

@@ -102,7 +102,10 @@ def test_the_copy_holds_what_is_read_and_says_whose_it_is(
 def test_a_copy_that_is_taken_back_is_synced_on(mode: str, loaded: Settings) -> None:
     masked = replace(loaded, personal_data=mode)
     run_sync(masked, NAMES, full_refresh=True)
+    with duckdb.connect(str(loaded.database)) as connection:
+        connection.execute("UPDATE incident_sync.personal_data SET is_due = true")
     publish(masked)
+    assert not any(row["is_due"] for row in read_rows("FROM incident_sync.personal_data", COPY))
     back = replace(masked, duckdb_path="data/back.duckdb")
     Path(COPY).rename(back.database)
     for _ in range(2):
