@@ -1,6 +1,7 @@
 """Columns that are left out because a user wants them nowhere, by the setting that names them.
 
-How cells are emptied is in `personal`."""
+How cells are emptied is in `personal`.
+"""
 
 from collections.abc import Iterable
 

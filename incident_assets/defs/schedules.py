@@ -41,7 +41,7 @@ def build_schedules(
     """
     if unknown := sorted(minutes.keys() - CRONS):
         raise SettingError(f"{SCHEDULES} has {unknown[0]!r}; the jobs are {', '.join(CRONS)}")
-    if not minutes.get(FRESHNESS, 60) * 60 > 2 * GRACE:
+    if minutes.get(FRESHNESS, 60) * 60 <= 2 * GRACE:
         raise SettingError(
             f"{SCHEDULES} has {FRESHNESS} every {minutes[FRESHNESS]} minutes: give it 5 or more, "
             "since a run that was killed is known by a lock that nobody takes for two minutes"

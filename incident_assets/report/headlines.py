@@ -1,6 +1,7 @@
 """The headline numbers of the report, and the period that they are of.
 
-How a number is written is in `words`; what stands below them is in `sections`."""
+How a number is written is in `words`; what stands below them is in `sections`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

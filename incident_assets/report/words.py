@@ -1,6 +1,7 @@
 """Numbers and names as people read them: durations, shares, dates, texts of the API cut to fit.
 
-Which of them are shown is decided by who shows them."""
+Which of them are shown is decided by who shows them.
+"""
 
 import unicodedata
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The report in its place: one file, which takes the place of a report and of nothing else.
 
-What stands in it is made in `build`."""
+What stands in it is made in `build`.
+"""
 
 from incident_assets.report.build import Report, build_report
 from incident_assets.report.marts import Marts

@@ -1,6 +1,7 @@
 """Whose database it is: a database belongs to one account, and no other's rows get into it.
 
-What a key may do there is found in `readiness`."""
+What a key may do there is found in `readiness`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

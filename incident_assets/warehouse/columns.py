@@ -1,4 +1,4 @@
-"""Columns of raw tables in DuckDB: their types, and how one that was unknown or lacks gets its own.
+"""Columns of raw tables in DuckDB: their types, and how one that lacks or was unknown gets made.
 
 Which columns there are is the table of resources'; how rows get into them is `merging`'s.
 """
