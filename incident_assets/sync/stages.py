@@ -109,7 +109,7 @@ class Sync:
         Where nothing would change, neither rows nor what is remembered, `run` is not called.
         """
         # Commits at once to a lake would be in each other's way.
-        workers = 1 if self.settings.lake_catalog else LOAD_WORKERS
+        workers, is_lifted = 1 if self.settings.lake_catalog else LOAD_WORKERS, False
         while landings := self._find_needed(self.plan.decide()):
             self.landings[:], self.looks = landings, {}
             if not self.plan.refreshes:
@@ -123,11 +123,12 @@ class Sync:
             except Exception as error:
                 if not is_its_own(error):
                     raise
-                if workers == 1:
+                if is_lifted:
                     self._blame(error)
-            # One at a time from now on: what takes all the memory may break another's load.
-            workers = 1
-            self.connection.execute(LIFT_LIMIT)
+                # One at a time, then with all memory: what takes it all may break another's load.
+                is_lifted, workers = workers == 1, 1
+            if is_lifted:
+                self.connection.execute(LIFT_LIMIT)
             self.pipeline.abort_packages()
         self.landings.clear()
         return []

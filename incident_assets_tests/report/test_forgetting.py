@@ -59,6 +59,7 @@ def test_a_forgotten_user_is_an_id_and_nothing_else(
     assert not loaded.report_page.exists()
 
 
+@pytest.mark.slow
 def test_what_the_log_said_is_forgotten_beside_the_database_too(
     api: DemoApi, loaded: Settings
 ) -> None:
@@ -70,6 +71,7 @@ def test_what_the_log_said_is_forgotten_beside_the_database_too(
     assert ADDRESS not in newest.read_text()
 
 
+@pytest.mark.slow
 def test_what_a_killed_load_left_beside_the_tables_is_forgotten_too(
     api: DemoApi, loaded: Settings
 ) -> None:

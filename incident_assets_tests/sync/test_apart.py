@@ -415,3 +415,26 @@ def test_an_api_that_ignores_incident_id_is_asked_for_everything_once(
     pages = -(-len(api.rows("incident_updates")) // 250)
     assert api.count("incident_updates") == len(asked_incidents(api)) + pages
     assert_same_as_upstream(api, "incident_updates")
+
+
+def test_a_load_gets_all_memory_only_where_one_at_a_time_does_not_help(
+    api: DemoApi, settings: Settings
+) -> None:
+    tries = []
+    with (
+        open_database(settings.database, 20, "a test") as connection,
+        run.open_sync(connection, settings, LIVE, "a run") as sync,
+    ):
+        sync.fetch()
+
+        def load(source: Any) -> list[Any]:
+            ((limit,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+            tries.append((dlt.config["load.workers"], limit == usual))
+            if len(tries) < 3:
+                raise duckdb.OutOfMemoryException
+            return [sync.pipeline.run(source, loader_file_format="parquet")]
+
+        ((usual,),) = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+        sync.load(load)
+        assert not any(outcome.failure for outcome in sync.conclude())
+    assert tries == [(stages.LOAD_WORKERS, True), (1, True), (1, False)]

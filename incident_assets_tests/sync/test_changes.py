@@ -365,6 +365,7 @@ def test_a_load_that_was_cut_off_counts_as_not_seen(
     assert update in read_table("incident_updates")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_updates_are_fetched_after_incidents_were_refreshed_alone(
     fails: bool, many_updates: None, api: DemoApi, sync_changes: SyncChanges
@@ -387,6 +388,7 @@ def test_updates_are_fetched_after_incidents_were_refreshed_alone(
     assert (outcomes["follow_ups"].listing, outcomes["follow_ups"].changed) == ("changes", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "another program drops a table, or takes rows away from it",
     "the next sync by changes lists the resource in full",
@@ -414,6 +416,7 @@ def test_what_another_program_took_away_comes_back(
     assert sync_changes()["follow_ups"].listing == "changes"
 
 
+@pytest.mark.slow
 def test_an_incident_that_the_api_did_not_know_for_a_moment_is_asked_for_once_more(
     many_updates: None, api: DemoApi, sync_changes: SyncChanges
 ) -> None:

@@ -221,6 +221,7 @@ def test_versions_are_in_order_though_the_clock_goes_back(
     assert version["_valid_from"] == later < version["_valid_to"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "is_killed"), [(False, False), (True, False), (True, True), (False, True)]
 )

@@ -98,6 +98,7 @@ def test_the_copy_holds_what_is_read_and_says_whose_it_is(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["keep", "drop"])
 def test_a_copy_that_is_taken_back_is_synced_on(mode: str, loaded: Settings) -> None:
     masked = replace(loaded, personal_data=mode)
