@@ -29,15 +29,18 @@ class Erasure(Mask):
         """Return the cells of a JSON column, without what they say of these people."""
         return [
             dump_json(self._erase(parse_json(cell.encode())))
-            if isinstance(cell, str) and any(x in cell for x in self._ids)
+            if isinstance(cell, str) and self._names(cell)
             else cell
             for cell in cells
         ]
 
+    def _names(self, text: str) -> bool:
+        return any(identifier in text for identifier in self._ids)
+
     def _erase(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._erase(item) for item in value]
-        if isinstance(value, str) and value[:1] in ("{", "["):
+        if isinstance(value, str) and value[:1] in ("{", "[") and self._names(value):
             # What UTF-8 cannot hold stands in `_rescued` as JSON of its own.
             with suppress(ValueError, RecursionError):
                 return dump_ascii(self._erase(parse_json(value.encode())))

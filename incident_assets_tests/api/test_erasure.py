@@ -8,8 +8,6 @@ from incident_assets.api.endpoints import LOADER_COLUMNS, find_endpoint
 from incident_assets.api.erasure import Erasure
 
 RESCUED = LOADER_COLUMNS[0]
-
-
 NAMED = '{"id":"01A","name":"Ada"}'
 
 
@@ -24,6 +22,8 @@ NAMED = '{"id":"01A","name":"Ada"}'
             json.dumps({"by": '{"id": "01A"}'}, separators=(",", ":")),
         ),
         ('{"text":"{01A"}', '{"text":"{01A"}'),
+        # A text that does not name them stays to the letter.
+        (f'{{"by":{NAMED},"text":"[1,  2]"}}', '{"by":{"id":"01A"},"text":"[1,  2]"}'),
     ],
 )
 def test_a_cell_keeps_the_id_alone(cell: str, left: str) -> None:
